@@ -1,0 +1,178 @@
+"""What `kubectl apply -k manifests/base` would apply: least rights, and a pod that every cluster admits."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+_ROOT = Path(__file__).parents[2]
+_OPERATOR = "registry-cleanup-operator"
+_CREDENTIALS = "registry-cleanup-credentials"
+
+_RuleParts = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+
+
+@pytest.fixture(scope="module")
+def resources() -> list[dict[str, Any]]:
+    kubectl = Path(sys.executable).parent / "kubectl"
+    done = subprocess.run(
+        [kubectl, "kustomize", _ROOT / "manifests" / "base"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def pod(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    (deployment,) = _of_kind(resources, "Deployment")
+    spec: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return spec
+
+
+@pytest.fixture(scope="module")
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    (only,) = pod["containers"]
+    spec: dict[str, Any] = only
+    return spec
+
+
+def test_the_base_holds_these_resources_and_no_others(resources: list[dict[str, Any]]) -> None:
+    assert {(resource["kind"], resource["metadata"]["name"]) for resource in resources} == {
+        ("CustomResourceDefinition", "registrycleanuppolicies.registrycleanup.dev"),
+        ("Namespace", "registry-cleanup-system"),
+        ("ServiceAccount", "registry-cleanup"),
+        ("ClusterRole", _OPERATOR),
+        ("ClusterRoleBinding", _OPERATOR),
+        ("ClusterRole", _CREDENTIALS),
+        ("ClusterRole", "registry-cleanup-view"),
+        ("ClusterRole", "registry-cleanup-edit"),
+        ("Deployment", "registry-cleanup"),
+    }
+
+
+def test_the_base_holds_the_crd_that_the_tests_test(resources: list[dict[str, Any]]) -> None:
+    (rendered,) = _of_kind(resources, "CustomResourceDefinition")
+    written = yaml.safe_load((_ROOT / "crds" / "registrycleanuppolicies.yaml").read_text())
+    assert rendered["spec"] == written["spec"]
+
+
+def test_the_operator_may_see_policies_report_on_them_and_nothing_else(
+    resources: list[dict[str, Any]],
+) -> None:
+    (binding,) = _of_kind(resources, "ClusterRoleBinding")
+    assert binding["roleRef"]["name"] == _OPERATOR
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "registry-cleanup", "namespace": "registry-cleanup-system"}
+    ]
+    assert _rules(resources, _OPERATOR) == {
+        (("registrycleanup.dev",), ("registrycleanuppolicies",), ("get", "list", "watch"), ()),
+        (("registrycleanup.dev",), ("registrycleanuppolicies/status",), ("get", "patch"), ()),
+        (("",), ("events",), ("create",), ()),
+        (("config.openshift.io",), ("images",), ("get",), ("cluster",)),
+    }
+
+
+def test_secrets_and_service_account_tokens_are_granted_by_a_namespace_only(
+    resources: list[dict[str, Any]],
+) -> None:
+    assert _rules(resources, _CREDENTIALS) == {
+        (("",), ("configmaps", "secrets"), ("get",), ()),
+        (("",), ("serviceaccounts/token",), ("create",), ()),
+    }
+    bindings = _of_kind(resources, "ClusterRoleBinding") + _of_kind(resources, "RoleBinding")
+    assert [binding for binding in bindings if binding["roleRef"]["name"] == _CREDENTIALS] == []
+
+
+def test_the_sample_grants_the_credentials_of_one_namespace_to_the_operator() -> None:
+    sample = _ROOT / "manifests" / "samples" / "credentials-rolebinding.yaml"
+    binding = yaml.safe_load(sample.read_text())
+    assert binding["kind"] == "RoleBinding"
+    assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("ClusterRole", _CREDENTIALS)
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "registry-cleanup", "namespace": "registry-cleanup-system"}
+    ]
+    command = sample.read_text()
+    assert f"--clusterrole={_CREDENTIALS}" in command
+    assert "--serviceaccount=registry-cleanup-system:registry-cleanup" in command
+
+
+def test_no_role_holds_a_wildcard_or_joins_a_role_of_the_cluster(resources: list[dict[str, Any]]) -> None:
+    for role in _of_kind(resources, "ClusterRole"):
+        for rule in role["rules"]:
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], role["metadata"]["name"]
+        labels = role["metadata"].get("labels", {})
+        assert not [label for label in labels if label.startswith("rbac.authorization.k8s.io/aggregate")]
+        assert "aggregationRule" not in role
+
+
+def test_the_namespace_enforces_the_restricted_standard(resources: list[dict[str, Any]]) -> None:
+    (namespace,) = _of_kind(resources, "Namespace")
+    labels = namespace["metadata"]["labels"]
+    for mode in ("enforce", "audit", "warn"):
+        assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
+
+
+def test_the_pod_meets_the_restricted_standard_with_whatever_user_the_cluster_assigns(
+    pod: dict[str, Any], container: dict[str, Any]
+) -> None:
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
+    assert [set(volume) - {"name"} for volume in pod["volumes"]] == [{"emptyDir"}]
+    assert "hostPort" not in container["ports"][0]
+
+
+def test_two_operators_never_run_at_once(resources: list[dict[str, Any]]) -> None:
+    (deployment,) = _of_kind(resources, "Deployment")
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_the_deployment_selects_its_own_pods(resources: list[dict[str, Any]]) -> None:
+    (deployment,) = _of_kind(resources, "Deployment")
+    selector = deployment["spec"]["selector"]["matchLabels"]
+    assert selector
+    assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_the_pod_runs_the_operator_within_bounds_and_is_restarted_when_it_hangs(
+    pod: dict[str, Any], container: dict[str, Any]
+) -> None:
+    assert pod["serviceAccountName"] == "registry-cleanup"
+    assert pod["automountServiceAccountToken"] is True
+    assert pod["terminationGracePeriodSeconds"] == 60
+    assert container["args"] == ["operator"]
+    assert container["resources"] == {
+        "requests": {"cpu": "50m", "memory": "128Mi"},
+        "limits": {"memory": "512Mi"},
+    }
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    probe = container["livenessProbe"]["httpGet"]
+    assert (ports[probe["port"]], probe["path"]) == (8080, "/healthz")
+    assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]  # noqa: S108 - of the container
+
+
+def _of_kind(resources: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [resource for resource in resources if resource["kind"] == kind]
+
+
+def _rules(resources: list[dict[str, Any]], role: str) -> set[_RuleParts]:
+    (found,) = [each for each in _of_kind(resources, "ClusterRole") if each["metadata"]["name"] == role]
+    return set(_each_rule(found))
+
+
+def _each_rule(role: Mapping[str, Any]) -> Iterator[_RuleParts]:
+    """Yield groups, resources, verbs and names of each rule."""
+    for rule in role["rules"]:
+        groups, kinds, verbs, names = (
+            tuple(sorted(rule.get(part, []))) for part in ("apiGroups", "resources", "verbs", "resourceNames")
+        )
+        yield groups, kinds, verbs, names

@@ -1,0 +1,1 @@
+"""Registry Cleanup Operator: prunes the tags that a RegistryCleanupPolicy no longer needs."""

@@ -1,0 +1,1 @@
+"""The Kubernetes side: resources to policies, runs to status, credentials. `kubernetes` is imported here only."""

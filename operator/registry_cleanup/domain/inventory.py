@@ -1,0 +1,74 @@
+"""What is known of one repository at one instant: its tags and the manifests they name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from registry_cleanup.domain.reference import Digest
+
+
+class Format(StrEnum):
+    """What a manifest is, by its media type."""
+
+    IMAGE = "Image"
+    INDEX = "Index"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The facts of one manifest that decisions need; they never change for a digest.
+
+    Attributes:
+        digest: its content address.
+        format: image, index, or something that we do not understand.
+        children: of an index, the digests that it lists, in its order; empty otherwise.
+        subject: the manifest that this one refers to (a signature, an SBOM), if any.
+        created: when the image was built, aware; None where nobody says, or where nobody asked.
+    """
+
+    digest: Digest
+    format: Format
+    children: tuple[Digest, ...] = ()
+    subject: Digest | None = None
+    created: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the rules of a policy need to know of one repository, so that nothing else is asked for.
+
+    Attributes:
+        dated: tags of which the manifest and its date are needed.
+        resolved: tags of which only the digest (and the children, if it is an index) is needed.
+    """
+
+    dated: frozenset[str] = frozenset()
+    resolved: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Everything that was gathered of one repository; whole, or never made.
+
+    Attributes:
+        repository: its name.
+        tags: the digest of each tag that was resolved.
+        unresolved: tags that are listed, and of which no rule needed to know more.
+        dangling: tags that are listed and answer 404.
+        manifests: facts by digest, of the tags' manifests and of all children of indexes among them.
+    """
+
+    repository: str
+    tags: Mapping[str, Digest]
+    unresolved: frozenset[str] = frozenset()
+    dangling: frozenset[str] = frozenset()
+    manifests: Mapping[Digest, Manifest] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """The number of tags that the registry listed."""
+        return len(self.tags) + len(self.unresolved) + len(self.dangling)

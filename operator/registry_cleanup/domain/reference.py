@@ -1,0 +1,43 @@
+"""How registries, repositories, tags and digests are named."""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+# OCI distribution specification 1.1, "Pulling manifests".
+_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+# OCI image specification, "Digests": registries in the field answer with these two algorithms.
+_DIGEST = re.compile(r"sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}")
+# OCI distribution specification 1.1, "Referrers Tag Schema", and the suffixes that cosign adds to it.
+_REFERRER_TAG = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})(?:\.(?:sig|att|sbom))?")
+
+Digest = NewType("Digest", str)
+"""An immutable content address, `sha256:<hex>`; made by `parse_digest` only."""
+
+
+def parse_digest(text: str) -> Digest:
+    """Return the digest that `text` spells; raise `ValueError` where it spells none."""
+    if not _DIGEST.fullmatch(text):
+        raise ValueError(f"not a digest: {text[:100]!r}")
+    return Digest(text)
+
+
+def is_repository(text: str) -> bool:
+    """Say whether `text` may name a repository."""
+    return len(text) <= 255 and _REPOSITORY.fullmatch(text) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Say whether `text` may name a tag."""
+    return _TAG.fullmatch(text) is not None
+
+
+def referrer_subject(tag: str) -> Digest | None:
+    """Return the digest of the subject if `tag` names a referrer by the tag schema, else None."""
+    match = _REFERRER_TAG.fullmatch(tag)
+    if match is None:
+        return None
+    digest = f"{match[1]}:{match[2]}"
+    return Digest(digest) if _DIGEST.fullmatch(digest) else None

@@ -1,0 +1,143 @@
+"""What the rules of a policy say of each tag by itself, before anything that hangs together is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from registry_cleanup.domain.closure import DeletionUnit
+from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
+from registry_cleanup.domain.policy import Policy, Rule
+from registry_cleanup.domain.reference import Digest, referrer_subject
+from registry_cleanup.domain.verdict import KeepReason, PruneReason, Verdict
+
+# The day Docker was shown to the public: no image is older, so an older date is a build tool's placeholder
+# (1970 from bazel and ko, 1980 from buildpacks, year 1 from Jib).
+EARLIEST_DATE = datetime(2013, 3, 20, tzinfo=UTC)
+# Clocks differ by so much without anything being wrong.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """The rule that owns a tag, or the reason why the tag is no rule's business."""
+
+    rule: Rule | None
+    kept: KeepReason | None
+
+
+def ownership(policy: Policy, repository: str, tag: str) -> Ownership:
+    """Say whose business `tag` is, by its own name alone, whatever it points at."""
+    if any(pattern.matches(tag) for pattern in policy.keep_tags):
+        return Ownership(None, KeepReason.KEEP_TAGS)
+    if referrer_subject(tag) is not None:
+        return Ownership(None, KeepReason.FOLLOWS_PARENT)
+    for rule in policy.rules:
+        if rule.applies_to(repository) and any(pattern.matches(tag) for pattern in rule.include):
+            if any(pattern.matches(tag) for pattern in rule.exclude):
+                return Ownership(rule, KeepReason.EXCLUDED)
+            return Ownership(rule, None)
+    return Ownership(None, KeepReason.UNMATCHED)
+
+
+def needs(policy: Policy, repository: str, tags: Collection[str], unit: DeletionUnit) -> Needs:
+    """Return what has to be gathered of `tags` to plan `repository`.
+
+    Args:
+        policy: whose rules.
+        repository: its name.
+        tags: as the registry listed them.
+        unit: what the registry can delete; where only digests, every tag's digest has a say.
+    """
+    owned = frozenset(tag for tag in tags if ownership(policy, repository, tag).kept is None)
+    if not owned:
+        return Needs()
+    return Needs(dated=owned, resolved=frozenset(tags) - owned if unit is DeletionUnit.DIGEST else frozenset())
+
+
+def judge(policy: Policy, inventory: Inventory, now: datetime) -> dict[str, Verdict]:
+    """Return the verdict of the rules on each tag of `inventory`."""
+    verdicts: dict[str, Verdict] = {}
+    owned: dict[str, tuple[Rule, list[str]]] = {}
+    for tag in _tags(inventory):
+        owner = ownership(policy, inventory.repository, tag)
+        digest = inventory.tags.get(tag)
+        rule = owner.rule.name if owner.rule else None
+        if tag in inventory.dangling:
+            verdicts[tag] = Verdict(tag, None, KeepReason.DANGLING, rule)
+        elif owner.kept is KeepReason.FOLLOWS_PARENT:
+            verdicts[tag] = _referrer(tag, digest, referrer_subject(tag), inventory)
+        elif owner.rule is None or owner.kept is not None:
+            verdicts[tag] = Verdict(tag, digest, owner.kept, rule)
+        else:
+            owned.setdefault(owner.rule.name, (owner.rule, []))[1].append(tag)
+    for owning, tags in owned.values():
+        verdicts.update((verdict.tag, verdict) for verdict in _apply(owning, tags, inventory, now))
+    return verdicts
+
+
+def plausible(date: datetime | None, now: datetime) -> bool:
+    """Say whether `date` can be when an image was made; what cannot is unknown, and keeps."""
+    return date is not None and EARLIEST_DATE <= date <= now + CLOCK_TOLERANCE
+
+
+def _tags(inventory: Inventory) -> Iterable[str]:
+    yield from inventory.tags
+    yield from inventory.unresolved
+    yield from inventory.dangling
+
+
+def _referrer(tag: str, digest: Digest | None, subject: Digest | None, inventory: Inventory) -> Verdict:
+    known = subject in inventory.manifests or subject in inventory.tags.values() or bool(inventory.unresolved)
+    return Verdict(tag, digest, KeepReason.FOLLOWS_PARENT if known else KeepReason.ORPHAN_REFERRER)
+
+
+def _apply(rule: Rule, tags: list[str], inventory: Inventory, now: datetime) -> Iterable[Verdict]:
+    """Yield the verdicts of `rule` on the tags that it owns."""
+    ranked: dict[str, tuple[Digest, datetime]] = {}
+    for tag in tags:
+        digest = inventory.tags[tag]
+        manifest = inventory.manifests.get(digest) or Manifest(digest, Format.UNKNOWN)
+        if manifest.format is Format.UNKNOWN:
+            yield Verdict(tag, digest, KeepReason.UNKNOWN_FORMAT, rule.name)
+        elif manifest.subject is not None:
+            yield _referrer(tag, digest, manifest.subject, inventory)
+        elif manifest.created is None or not plausible(manifest.created, now):
+            yield Verdict(tag, digest, KeepReason.UNKNOWN_DATE, rule.name, date=manifest.created)
+        else:
+            ranked[tag] = (digest, manifest.created)
+    recent = _most_recent(rule.most_recent, ranked)
+    for tag, (digest, date) in ranked.items():
+        if digest in recent:
+            yield Verdict(tag, digest, KeepReason.MOST_RECENT, rule.name, date=date)
+        elif rule.older_than is not None and not _older(date, rule.older_than, now):
+            yield Verdict(tag, digest, KeepReason.NOT_OLD_ENOUGH, rule.name, date=date)
+        else:
+            yield Verdict(tag, digest, None, rule.name, _reasons(rule), date)
+
+
+def _most_recent(count: int | None, ranked: Mapping[str, tuple[Digest, datetime]]) -> frozenset[Digest]:
+    """Return the images that `keep.mostRecent` keeps: `count` of them, and all that equal the last one."""
+    if not count:
+        return frozenset()
+    best: dict[Digest, datetime] = {}
+    for digest, date in ranked.values():
+        best[digest] = max(date, best.get(digest, date))
+    if len(best) <= count:
+        return frozenset(best)
+    last = sorted(best.values(), reverse=True)[count - 1]
+    return frozenset(digest for digest, date in best.items() if date >= last)
+
+
+def _older(date: datetime, age: timedelta, now: datetime) -> bool:
+    return now - date > age
+
+
+def _reasons(rule: Rule) -> tuple[PruneReason, ...]:
+    reasons: list[PruneReason] = []
+    if rule.older_than is not None:
+        reasons.append(PruneReason.OLDER_THAN)
+    if rule.most_recent is not None:
+        reasons.append(PruneReason.BEYOND_MOST_RECENT)
+    return tuple(reasons)

@@ -1,0 +1,162 @@
+"""When a policy is due: cron times in a time zone, and what a policy's state asks for now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from registry_cleanup.domain.run import Trigger
+
+_MACROS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+
+class InvalidScheduleError(ValueError):
+    """A schedule or a time zone that cannot be understood; the message says why."""
+
+
+def parse_time_zone(name: str) -> ZoneInfo:
+    """Return the time zone of an IANA name; raise `InvalidScheduleError` for any other."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InvalidScheduleError(
+            "is not an IANA time zone; write for example 'Europe/Berlin' or 'Etc/UTC'"
+        ) from error
+
+
+class Schedule:
+    """The times of a five-field cron expression or macro in one time zone.
+
+    As design and CronJob have it: a local time that daylight saving skips is skipped, and one that it repeats
+    counts once, at its first occurrence.
+    """
+
+    __slots__ = ("_expression", "_zone", "text")
+
+    def __init__(self, text: str, zone: ZoneInfo) -> None:
+        """Parse `text`; raise `InvalidScheduleError` where it is no schedule or never comes."""
+        self.text = text
+        self._zone = zone
+        self._expression = _MACROS.get(text.strip(), text)
+        if len(self._expression.split()) != 5:
+            raise InvalidScheduleError("needs five fields (minute hour day month weekday) or a macro such as '@daily'")
+        try:
+            next(CronSim(self._expression, datetime(2024, 1, 1)))  # noqa: DTZ001 - local times have no zone here
+        except CronSimError as error:
+            raise InvalidScheduleError("is not a cron expression; write for example '0 3 * * *'") from error
+        except StopIteration as error:
+            raise InvalidScheduleError("names a day that never comes") from error
+
+    def after(self, instant: datetime) -> datetime:
+        """Return the first scheduled time later than `instant`, in UTC."""
+        return next(time for time in self._times(instant) if time > instant)
+
+    def latest(self, after: datetime, until: datetime) -> datetime | None:
+        """Return the last scheduled time later than `after` and not later than `until`, if there is one.
+
+        However many were missed in between, they count once.
+        """
+        first = self.after(after)
+        if first > until:
+            return None
+        # Looking back from the end first finds the last time of a long gap without walking all of it.
+        for back in (timedelta(hours=2), timedelta(days=2), timedelta(days=62)):
+            if until - back > first:
+                found = self._last(until - back, until)
+                if found is not None:
+                    return found
+        return self._last(first - timedelta(seconds=1), until)
+
+    def _last(self, after: datetime, until: datetime) -> datetime | None:
+        last = None
+        time = self.after(after)
+        while time <= until:
+            last, time = time, self.after(time)
+        return last
+
+    def _times(self, instant: datetime) -> Iterator[datetime]:
+        # An hour earlier: of a repeated hour the local clock shows the second pass, whose times may lie before.
+        local = instant.astimezone(self._zone).replace(tzinfo=None) - timedelta(hours=1)
+        for naive in CronSim(self._expression, local):
+            time = naive.replace(tzinfo=self._zone, fold=0).astimezone(UTC)
+            if time.astimezone(self._zone).replace(tzinfo=None) == naive:  # else daylight saving skips it
+                yield time
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What decides whether a policy is due.
+
+    Attributes:
+        generation: of the spec.
+        planned_generation: of the last published plan; None before the first.
+        planned_at: when that plan was made.
+        request: the run request that the policy bears, if any.
+        handled_request: the last one that was answered.
+        schedule: None if it runs on request only.
+        last_scheduled: the scheduled time that the last scheduled run stood for.
+        dry_run: whether its runs only plan.
+        retry_at: while the generation is not planned: not before this instant, unless a new request asks.
+    """
+
+    generation: int
+    planned_generation: int | None
+    planned_at: datetime | None
+    request: str | None
+    handled_request: str | None
+    schedule: Schedule | None
+    last_scheduled: datetime | None
+    dry_run: bool
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A run is due now: why, whether it only plans, and which scheduled time it stands for."""
+
+    trigger: Trigger
+    plan_only: bool
+    scheduled_for: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing is due before `until`; None for nothing at all until something changes."""
+
+    until: datetime | None
+
+
+def due(state: State, now: datetime) -> Due | Wait:
+    """Say what a policy asks for now.
+
+    A generation that no published plan covers is only planned, whatever the annotations ask; that plan answers a
+    request that is already there.
+    """
+    requested = state.request is not None and state.request != state.handled_request
+    if state.planned_generation != state.generation:
+        if state.retry_at is not None and now < state.retry_at and not requested:
+            return Wait(state.retry_at)
+        return Due(Trigger.SPEC_CHANGE, plan_only=True)
+    if requested:
+        return Due(Trigger.REQUEST, state.dry_run)
+    if state.schedule is None:
+        return Wait(None)
+    # Times before the generation was planned are not caught up with: nobody has seen what they would prune.
+    known = [moment for moment in (state.last_scheduled, state.planned_at) if moment is not None]
+    since = max(known, default=now)
+    missed = state.schedule.latest(since, now)
+    if missed is not None:
+        return Due(Trigger.SCHEDULE, state.dry_run, missed)
+    return Wait(state.schedule.after(now))

@@ -1,0 +1,54 @@
+"""Keep or prune, and why: the words that status, report and log print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from registry_cleanup.domain.reference import Digest
+
+
+class KeepReason(StrEnum):
+    """Why a tag stays."""
+
+    UNMATCHED = "Unmatched"  # no rule owns it
+    EXCLUDED = "Excluded"  # the owning rule's `tags.exclude` matches it
+    KEEP_TAGS = "KeepTags"  # `keepTags` matches it
+    MOST_RECENT = "MostRecent"  # its image is among the rule's `keep.mostRecent`
+    NOT_OLD_ENOUGH = "NotOldEnough"  # younger than the rule's `olderThan`
+    MINIMUM_TAGS = "MinimumTags"  # added back for `minTagsPerRepository`
+    SHARED_DIGEST = "SharedDigest"  # a kept tag stands on the digest, and only the digest can be deleted
+    UNKNOWN_DATE = "UnknownDate"  # no date, or one that cannot be true
+    FOLLOWS_PARENT = "FollowsParent"  # a kept index lists it, or it refers to a subject
+    ORPHAN_REFERRER = "OrphanReferrer"  # it refers to a subject that no tag names
+    DANGLING = "Dangling"  # listed, but the registry has no manifest for it
+    UNKNOWN_FORMAT = "UnknownFormat"  # its manifest is of a kind that we do not understand
+
+
+class PruneReason(StrEnum):
+    """Why a tag goes; a tag that goes is named with its rule and every reason that the rule has."""
+
+    OLDER_THAN = "OlderThan"
+    BEYOND_MOST_RECENT = "BeyondMostRecent"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of one tag: kept with one reason, or pruned by a rule with its reasons.
+
+    Attributes:
+        tag: its name.
+        digest: what it names; None where nobody needed to know, or where it dangles.
+        kept: why it stays; None if it goes.
+        rule: the rule that owns it, if one does.
+        pruned: why it goes; empty if it stays.
+        date: the date it was judged by, where one was read.
+    """
+
+    tag: str
+    digest: Digest | None
+    kept: KeepReason | None
+    rule: str | None = None
+    pruned: tuple[PruneReason, ...] = ()
+    date: datetime | None = None

@@ -1,0 +1,38 @@
+"""Events of policies: they only wake the supervisor. `on.event` adds no finalizer, so deletion never waits for us."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, cast
+
+import kopf
+
+from registry_cleanup.domain.run import Phase, RunReport
+from registry_cleanup.kube.spec import GROUP, PLURAL, VERSION
+from registry_cleanup.supervisor import Supervisor
+
+_EVENT_LIMIT = 1000  # of the API's 1024 bytes for an Event's message
+
+
+def register(registry: kopf.OperatorRegistry) -> None:
+    """Add the handlers of policies to `registry`."""
+    kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(_policy_event)
+
+
+async def _policy_event(event: kopf.RawEvent, body: kopf.Body, memo: kopf.Memo, **_: object) -> None:
+    supervisor: Supervisor = memo["supervisor"]
+    # kopf's bodies are live views: a task keeps what it was told.
+    supervisor.observe(copy.deepcopy(dict(body)), deleted=event.get("type") == "DELETED")
+
+
+def notify(body: Mapping[str, Any], report: RunReport) -> None:
+    """Post an Event about a finished run."""
+    failed = report.phase is not Phase.SUCCEEDED
+    what = "Plan" if report.order.plan_only else "Run"
+    kopf.event(
+        kopf.Body(cast(kopf.RawBody, body)),
+        type="Warning" if failed else "Normal",
+        reason=f"{what}{report.phase.value}",
+        message=f"{report.order.trigger.value}: {report.message}"[:_EVENT_LIMIT],
+    )

@@ -1,0 +1,150 @@
+"""The few calls that the operator makes to the Kubernetes API, with foreign errors translated.
+
+APIError
+├── NotThereError    404, or another object of the same name
+├── ForbiddenError   403: the operator's ServiceAccount lacks a right
+└── NoAnswerError    no connection, a time limit, 429 or 5xx: may pass
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import stamina
+from kubernetes.aio import client
+from kubernetes.aio.client.exceptions import ApiException
+
+from registry_cleanup.kube.spec import GROUP, PLURAL, VERSION
+
+_REQUEST_LIMIT = 20.0
+
+
+class APIError(Exception):
+    """The API server did not do what was asked."""
+
+
+class NotThereError(APIError):
+    """404, or an object of the same name and another UID."""
+
+
+class ForbiddenError(APIError):
+    """403."""
+
+
+class NoAnswerError(APIError):
+    """Nothing that can be relied upon; may pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An object as read, and the API server's clock at that moment (None if it does not tell)."""
+
+    body: dict[str, Any]
+    date: datetime | None
+
+
+class KubernetesAPI:
+    """What the operator asks of the API server, with the rights of its own ServiceAccount."""
+
+    def __init__(self, api_client: client.ApiClient) -> None:
+        self._custom = client.CustomObjectsApi(api_client)
+        self._core = client.CoreV1Api(api_client)
+
+    async def policy(self, namespace: str, name: str) -> Read:
+        """Return a policy as it is now."""
+        body, _, headers = await _call(
+            self._custom.get_namespaced_custom_object_with_http_info(
+                GROUP, VERSION, namespace, PLURAL, name, _request_timeout=_REQUEST_LIMIT
+            )
+        )
+        return Read(body, _date(headers.get("Date")))
+
+    async def replace_status(self, namespace: str, name: str, uid: str, status: dict[str, Any]) -> None:
+        """Replace the whole status of the policy with this UID, trying for minutes.
+
+        A JSON patch does that in one request, and fails on a policy of the same name that came later.
+        """
+        patch: list[dict[str, Any]] = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        async for attempt in stamina.retry_context(on=NoAnswerError, attempts=None, timeout=180, wait_max=15):
+            with attempt:
+                await _call(
+                    self._custom.patch_namespaced_custom_object_status(
+                        GROUP,
+                        VERSION,
+                        namespace,
+                        PLURAL,
+                        name,
+                        patch,
+                        _content_type="application/json-patch+json",
+                        _request_timeout=_REQUEST_LIMIT,
+                    )
+                )
+
+    async def secret(self, namespace: str, name: str) -> client.V1Secret:
+        """Return a Secret."""
+        secret: client.V1Secret = await _call(
+            self._core.read_namespaced_secret(name, namespace, _request_timeout=_REQUEST_LIMIT)
+        )
+        return secret
+
+    async def config_map(self, namespace: str, name: str) -> client.V1ConfigMap:
+        """Return a ConfigMap."""
+        config_map: client.V1ConfigMap = await _call(
+            self._core.read_namespaced_config_map(name, namespace, _request_timeout=_REQUEST_LIMIT)
+        )
+        return config_map
+
+    async def service_account_token(self, namespace: str, name: str, seconds: int) -> tuple[str, datetime]:
+        """Return a token of a ServiceAccount for the API server's audience, and when it ends (TokenRequest)."""
+        request = client.AuthenticationV1TokenRequest(
+            spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=seconds)
+        )
+        answer = await _call(
+            self._core.create_namespaced_service_account_token(
+                name, namespace, request, _request_timeout=_REQUEST_LIMIT
+            )
+        )
+        return answer.status.token, answer.status.expiration_timestamp
+
+    async def openshift_registry_hosts(self) -> list[str]:
+        """Return the hosts of OpenShift's integrated registry that the cluster itself names; none elsewhere."""
+        try:
+            body = await _call(
+                self._custom.get_cluster_custom_object(
+                    "config.openshift.io", "v1", "images", "cluster", _request_timeout=_REQUEST_LIMIT
+                )
+            )
+        except NotThereError:
+            return []
+        status = body.get("status") or {}
+        hosts = [status.get("internalRegistryHostname"), *(status.get("externalRegistryHostnames") or [])]
+        return [host for host in hosts if isinstance(host, str) and host]
+
+
+async def _call(awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - the client's own types are unions with Any
+    """Await a call of the client and translate its errors; the client's types stop at unions that never occur."""
+    try:
+        return await awaitable
+    except ApiException as error:
+        if error.status in (404, 422):  # 422: the test of the UID failed
+            raise NotThereError(str(error.reason)) from error
+        if error.status == 403:
+            raise ForbiddenError(str(error.reason)) from error
+        raise NoAnswerError(f"the API server answers {error.status}") from error
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise NoAnswerError(f"no answer from the API server ({type(error).__name__})") from error
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else parsedate_to_datetime(text).astimezone(UTC)
+    except ValueError:
+        return None

@@ -1,0 +1,67 @@
+"""The last word before each deletion: is the policy still there, unchanged, and meant to prune?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from typing_extensions import override
+
+from registry_cleanup.kube.api import APIError, KubernetesAPI, NotThereError
+from registry_cleanup.kube.spec import ParsedPolicy
+from registry_cleanup.ports import Clock, Guard, InterruptedRunError
+
+# The design promises a look at least every 10 s; this leaves time for the look itself.
+_LOOK_AFTER = timedelta(seconds=5)
+_LOOK_LIMIT = timedelta(seconds=10)
+
+
+class PolicyGuard(Guard):
+    """Reads the policy again and again while a run goes on."""
+
+    def __init__(self, api: KubernetesAPI, policy: ParsedPolicy, clock: Clock, halt: Callable[[], str | None]) -> None:
+        """Guard the runs of `policy`; `halt` says at once why a run must stop, before any look at the API."""
+        self._api = api
+        self._policy = policy
+        self._clock = clock
+        self._halt = halt
+        self._seen: datetime | None = None
+        self._offset: timedelta | None = None
+
+    @override
+    async def clock_offset(self) -> timedelta | None:
+        await self.proceed()
+        return self._offset
+
+    @override
+    async def proceed(self) -> None:
+        if (reason := self._halt()) is not None:
+            raise InterruptedRunError(reason)
+        now = self._clock.now()
+        if self._seen is not None and now - self._seen < _LOOK_AFTER:
+            return
+        try:
+            read = await self._api.policy(self._policy.namespace, self._policy.name)
+        except NotThereError as error:
+            raise InterruptedRunError("the policy was deleted") from error
+        except APIError as error:
+            if self._seen is not None and self._clock.now() - self._seen < _LOOK_LIMIT:
+                return
+            raise InterruptedRunError("the policy could not be read again, so it may have changed") from error
+        self._seen = now
+        self._offset = None if read.date is None else read.date - self._clock.now()
+        if (change := _change(self._policy, read.body)) is not None:
+            raise InterruptedRunError(change)
+
+
+def _change(policy: ParsedPolicy, body: Mapping[str, Any]) -> str | None:
+    """Return what speaks against going on with `policy`, given the resource as it is now."""
+    metadata, spec = body["metadata"], body.get("spec") or {}
+    if metadata["uid"] != policy.uid or metadata.get("deletionTimestamp") is not None:
+        return "the policy was deleted"
+    if spec.get("suspend"):
+        return "the policy was suspended"
+    if metadata["generation"] != policy.generation:
+        return "the policy was changed"
+    return None

@@ -1,0 +1,235 @@
+"""Logging in: Basic, the Docker token protocol, and OpenShift's `/openshift/token`.
+
+A credential is sent only where its `TrustedHosts` allow it, whatever a challenge says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode, urlsplit
+
+import stamina
+
+from registry_cleanup.domain.trust import Endpoint
+from registry_cleanup.ports import Clock, Credential, CredentialKind, CredentialSource
+from registry_cleanup.registry.challenge import Challenge, parse_challenge
+from registry_cleanup.registry.errors import (
+    DeniedError,
+    LoginFailedError,
+    MalformedAnswerError,
+    UntrustedHostError,
+)
+from registry_cleanup.registry.transport import Answer, Transport, json_object
+
+# Docker's token specification: a token without `expires_in` lives 60 seconds.
+_DEFAULT_LIFETIME = timedelta(seconds=60)
+# A token is renewed so much before it ends, so that no request starts with one that ends on the way.
+_MARGIN = timedelta(seconds=10)
+# OpenShift answers 401 while its API server hangs (openshift.md, 1 and 12.6): such a 401 is worth another try.
+_OPENSHIFT_ATTEMPTS = 3
+_OPENSHIFT_PATH = "/openshift/token"
+# OpenShift's token endpoint says 200 to a caller that it does not know, and means this (openshift.md, 1).
+_ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    value: str
+    expires: datetime
+
+
+class _TransientRefusalError(Exception):
+    """OpenShift's token endpoint said 401, which may pass."""
+
+
+class Authenticator:
+    """The login of one policy at one registry.
+
+    It learns from the first challenge how the registry wants to be logged in to, and keeps one token per scope.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        registry: Endpoint,
+        source: CredentialSource,
+        clock: Clock,
+        token_url: str | None = None,
+    ) -> None:
+        self._transport = transport
+        self._registry = registry
+        self._source = source
+        self._clock = clock
+        self._token_url = token_url
+        self._challenge: Challenge | None = None
+        self._tokens: dict[str, _Token] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def openshift(self) -> bool:
+        """Whether the registry's challenge named OpenShift's token endpoint."""
+        return self._challenge is not None and _names_openshift(self._challenge)
+
+    async def headers(self, scope: str) -> dict[str, str]:
+        """Return the headers that authorise requests of `scope`; none before a challenge was seen.
+
+        Raises:
+            LoginFailedError: there is no credential, or it is not accepted.
+            UntrustedHostError: the login would send the credential where it must not go.
+            RunError: the credential cannot be had, or the token service does not answer.
+        """
+        if self._challenge is None:
+            return {}
+        if self._challenge.scheme == "basic":
+            credential = self._fit(await self._source.credential(), self._registry)
+            return {"Authorization": _basic(_needed(credential))}
+        return {"Authorization": f"Bearer {await self._token(scope, self._challenge)}"}
+
+    def learn(self, refusal: Answer, scope: str) -> None:
+        """Learn from a 401 what to do before the same request is sent once more."""
+        if self._challenge is not None:
+            self._tokens.pop(scope, None)
+            return
+        challenge = parse_challenge(refusal.headers.get("WWW-Authenticate", ""))
+        if challenge is None or challenge.scheme not in ("basic", "bearer"):
+            raise LoginFailedError("the registry refuses the request and names no way to log in", refusal.code)
+        self._challenge = challenge
+
+    async def refused(self, refusal: Answer, scope: str, ping_url: str) -> Exception:
+        """Return the error that a second 401 in a row means."""
+        if self._challenge is None or self._challenge.scheme == "basic":
+            return LoginFailedError(
+                "the registry does not accept the user name and password; check the Secret that the policy names",
+                refusal.code,
+            )
+        if self.openshift:
+            # A bad token and a missing right look alike, except at /v2/ (openshift.md, 2).
+            answer = await self._transport.request("GET", ping_url, await self.headers(scope))
+            if answer.status != 200:
+                return LoginFailedError("the registry does not accept the token it handed out", refusal.code)
+        if await self._source.credential() is None:
+            return LoginFailedError(
+                "the registry wants a login; name a Secret in spec.registry.secretRef", refusal.code
+            )
+        return DeniedError(f"the registry does not grant {scope!r} to this credential", refusal.code)
+
+    async def _token(self, scope: str, challenge: Challenge) -> str:
+        async with self._locks[scope]:
+            token = self._tokens.get(scope)
+            if token is None or token.expires - _MARGIN <= self._clock.now():
+                token = await self._fetch(scope, challenge)
+                self._tokens[scope] = token
+            return token.value
+
+    async def _fetch(self, scope: str, challenge: Challenge) -> _Token:
+        credential = await self._source.credential()
+        if _names_openshift(challenge):
+            return await self._fetch_openshift(_needed(credential), challenge)
+        if credential is not None and credential.kind is CredentialKind.TOKEN:
+            self._fit(credential, self._registry)
+            return _Token(credential.secret, credential.expires or datetime.max.replace(tzinfo=UTC))
+        query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
+        answer = await self._ask(challenge, credential, {**query, **({"scope": scope} if scope else {})})
+        if answer.status != 200:
+            raise _not_accepted(credential, answer)
+        return self._read(answer, None)
+
+    async def _fetch_openshift(self, credential: Credential, challenge: Challenge) -> _Token:
+        """Exchange, or rather validate, a token: the endpoint returns what it was sent (openshift.md, 1)."""
+        try:
+            answer = await self._ask_patiently(challenge, credential)
+        except _TransientRefusalError as error:
+            raise LoginFailedError(
+                "OpenShift's token endpoint does not accept the token; does the ServiceAccount exist, and does the "
+                "cluster's API server answer?",
+                "HTTP 401",
+            ) from error
+        if answer.status != 200:
+            raise _not_accepted(credential, answer)
+        token = self._read(answer, credential.expires)
+        if token.value == _ANONYMOUS:
+            raise LoginFailedError("OpenShift's token endpoint did not see the credential and answered 'anonymous'")
+        return token
+
+    async def _ask_patiently(self, challenge: Challenge, credential: Credential) -> Answer:
+        """Ask OpenShift's endpoint, again where it answers 401: that may pass."""
+        async for attempt in stamina.retry_context(
+            on=_TransientRefusalError, attempts=_OPENSHIFT_ATTEMPTS, wait_initial=0.5, timeout=None
+        ):
+            with attempt:
+                answer = await self._ask(challenge, credential, {})
+                if answer.status != 401:
+                    return answer
+                raise _TransientRefusalError
+        raise AssertionError("unreachable: retry_context either returns or raises")
+
+    async def _ask(self, challenge: Challenge, credential: Credential | None, query: dict[str, str]) -> Answer:
+        realm = self._token_url or challenge.realm
+        try:
+            endpoint = Endpoint.of(realm)
+        except ValueError as error:
+            raise MalformedAnswerError("the registry names a token service that is no URL") from error
+        if endpoint.link_local:
+            raise UntrustedHostError(
+                f"the registry names the link-local address {endpoint.host_port} as its token service"
+            )
+        headers = {"Authorization": _basic(credential)} if self._fit(credential, endpoint) and credential else {}
+        separator = "&" if urlsplit(realm).query else "?"
+        return await self._transport.request("GET", realm + (separator + urlencode(query) if query else ""), headers)
+
+    def _read(self, answer: Answer, expires: datetime | None) -> _Token:
+        body = json_object(answer)
+        value = body.get("token") or body.get("access_token")
+        if not isinstance(value, str):
+            raise MalformedAnswerError("the token service's answer holds no token")
+        if expires is None:
+            seconds = body.get("expires_in")
+            lifetime = timedelta(seconds=seconds) if isinstance(seconds, int) and 0 < seconds < 10**9 else None
+            expires = self._clock.now() + (lifetime or _DEFAULT_LIFETIME)
+        return _Token(value, expires)
+
+    def _fit(self, credential: Credential | None, endpoint: Endpoint) -> Credential | None:
+        """Return `credential` if it may go to `endpoint`; refuse to send it anywhere else."""
+        refusal = credential.trust.refusal(endpoint) if credential is not None else None
+        if refusal is not None and credential is not None:
+            raise UntrustedHostError(
+                f"the {credential.kind.value} was not sent to {endpoint.host_port}: {refusal}; "
+                + _remedy(credential.kind, endpoint)
+            )
+        return credential
+
+
+def _needed(credential: Credential | None) -> Credential:
+    if credential is None:
+        raise LoginFailedError("the registry wants a login; name a Secret in spec.registry.secretRef", "UNAUTHORIZED")
+    return credential
+
+
+def _not_accepted(credential: Credential | None, answer: Answer) -> LoginFailedError:
+    if credential is None:
+        return LoginFailedError(
+            "the token service wants a login; name a Secret in spec.registry.secretRef", answer.code
+        )
+    return LoginFailedError(
+        f"the token service does not accept the credential ({answer.status}); check what the policy names",
+        answer.code,
+    )
+
+
+def _remedy(kind: CredentialKind, endpoint: Endpoint) -> str:
+    if kind is CredentialKind.SERVICE_ACCOUNT:
+        return "a ServiceAccount's token goes over https to hosts that the cluster's administrator trusts only"
+    return f"if it should, list {endpoint.host!r} in the Secret's annotation registrycleanup.dev/token-hosts"
+
+
+def _names_openshift(challenge: Challenge) -> bool:
+    return challenge.scheme == "bearer" and urlsplit(challenge.realm).path.rstrip("/").endswith(_OPENSHIFT_PATH)
+
+
+def _basic(credential: Credential) -> str:
+    pair = f"{credential.username}:{credential.secret}".encode()
+    return "Basic " + base64.b64encode(pair).decode("ascii")

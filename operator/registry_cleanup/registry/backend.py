@@ -1,0 +1,100 @@
+"""A registry that is worked on over `/v2/` alone: Docker Distribution and its like, IBM Cloud Private."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from typing_extensions import override
+
+from registry_cleanup.domain.deletion import Deletion, ItemOutcome
+from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
+from registry_cleanup.domain.plan import RepositoryPlan
+from registry_cleanup.domain.policy import RegistryType
+from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.trust import Endpoint
+from registry_cleanup.ports import Clock, CredentialSource, Registry, RegistryAddress
+from registry_cleanup.registry.auth import Authenticator
+from registry_cleanup.registry.client import RegistryClient
+from registry_cleanup.registry.deletion import Pruning, probe
+from registry_cleanup.registry.inventory import gather
+from registry_cleanup.registry.tls import tls_context
+from registry_cleanup.registry.transport import Transport
+
+
+@asynccontextmanager
+async def open_registry(
+    address: RegistryAddress, source: CredentialSource, clock: Clock, concurrency: int
+) -> AsyncIterator[DistributionRegistry]:
+    """Log in to the registry at `address` and close its connections in the end.
+
+    Raises:
+        RunError: it cannot be reached, or does not accept the credential.
+    """
+    transport = Transport(
+        clock,
+        tls_context(insecure=address.insecure, ca_bundle=address.ca_bundle),
+        max_connections=concurrency,
+    )
+    try:
+        auth = Authenticator(transport, Endpoint.of(address.url), source, clock, address.token_url)
+        client = RegistryClient(address.url, transport, auth)
+        await client.ping()
+        yield DistributionRegistry(client, clock, address, concurrency)
+    finally:
+        await transport.close()
+
+
+class DistributionRegistry(Registry):
+    """The port `Registry` over `/v2/`."""
+
+    def __init__(self, client: RegistryClient, clock: Clock, address: RegistryAddress, concurrency: int) -> None:
+        self._client = client
+        self._clock = clock
+        self._type = address.type
+        self._literals = frozenset(address.repositories or ())
+        self._concurrency = concurrency
+
+    @override
+    async def clock_offset(self) -> timedelta | None:
+        return self._client.clock_offset
+
+    @override
+    async def repositories(self) -> Sequence[str]:
+        return sorted(self._literals) if self._literals else await self._client.repositories()
+
+    @override
+    async def deletion(self, repository: str) -> Deletion:
+        if self._openshift:
+            # Its registry says 202 to the deletion of a tag and does nothing (openshift.md, 4).
+            return Deletion.UNSUPPORTED
+        return await probe(self._client, repository)
+
+    @override
+    async def inventory(
+        self,
+        repository: str,
+        needs: Callable[[Collection[str]], Needs],
+        known: Mapping[Digest, Manifest],
+    ) -> Inventory:
+        return await gather(
+            self._client,
+            repository,
+            needs,
+            known,
+            self._concurrency,
+            must_exist=repository in self._literals,
+        )
+
+    @override
+    def prune(
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[ItemOutcome, None]:
+        return Pruning(self._client, plan, deletion.unit, self._clock, proceed, self._concurrency).outcomes()
+
+    @property
+    def _openshift(self) -> bool:
+        if self._type is RegistryType.AUTO:
+            return self._client.openshift
+        return self._type is RegistryType.OPENSHIFT

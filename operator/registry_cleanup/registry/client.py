@@ -1,0 +1,270 @@
+"""The `/v2/` API of a registry, authorised: repositories, tags, manifests, configs, DELETE."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+
+from registry_cleanup.domain.inventory import Format
+from registry_cleanup.domain.reference import Digest, is_repository, is_tag, parse_digest
+from registry_cleanup.domain.trust import Endpoint
+from registry_cleanup.registry.auth import Authenticator
+from registry_cleanup.registry.errors import (
+    DeletionDisabledError,
+    DeniedError,
+    MalformedAnswerError,
+    NotFoundError,
+    ServerFaultError,
+)
+from registry_cleanup.registry.manifests import ACCEPT, Document, format_of, read_manifest
+from registry_cleanup.registry.transport import Answer, Transport, json_object
+
+# OCI distribution specification 1.1: registries should accept manifests of at least 4 MiB; configs are like them.
+_MANIFEST_BYTES = 16 * 1024 * 1024
+# Distribution refuses more than this in one page of its catalogue.
+_CATALOG_PAGE = 1000
+_MOST_PAGES = 100_000
+_MOST_REDIRECTS = 5
+_CATALOG_SCOPE = "registry:catalog:*"
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What a tag or digest names."""
+
+    digest: Digest
+    format: Format
+
+
+class RegistryClient:
+    """Reads and deletes at one registry.
+
+    Attributes:
+        signatures: whether an answer bore OpenShift's `X-Registry-Supports-Signatures`.
+    """
+
+    def __init__(self, url: str, transport: Transport, auth: Authenticator) -> None:
+        """Make a client of the registry at `url` (scheme, host and port)."""
+        self._url = url
+        self._origin = Endpoint.of(url)
+        self._transport = transport
+        self._auth = auth
+        self.signatures = False
+
+    @property
+    def clock_offset(self) -> timedelta | None:
+        """The registry's clock minus ours; None before its first answer."""
+        return self._transport.clock_offset
+
+    @property
+    def openshift(self) -> bool:
+        """Whether the answers so far are those of OpenShift's integrated registry."""
+        return self._auth.openshift or self.signatures
+
+    async def ping(self) -> None:
+        """Ask for `/v2/`, logging in if that is wanted; raise `RegistryError` where no registry answers."""
+        answer = await self._send("GET", f"{self._url}/v2/", "")
+        self.signatures = self.signatures or "X-Registry-Supports-Signatures" in answer.headers
+        if answer.status != 200:
+            raise MalformedAnswerError(
+                f"no registry answers at {self._origin.host_port} (GET /v2/: {answer.status}); check spec.registry.url"
+            )
+
+    async def repositories(self) -> list[str]:
+        """Return the names of all repositories, sorted."""
+        try:
+            return await self._list(f"/v2/_catalog?n={_CATALOG_PAGE}", _CATALOG_SCOPE, "repositories", is_repository)
+        except MalformedAnswerError as error:
+            if error.code != "PAGINATION_NUMBER_INVALID":
+                raise
+            # A registry that allows smaller pages only: let it choose.
+            return await self._list("/v2/_catalog", _CATALOG_SCOPE, "repositories", is_repository)
+
+    async def tags(self, repository: str) -> list[str]:
+        """Return the names of all tags, sorted; raise `NotFoundError` if the repository is unknown.
+
+        `n` is never sent: Distribution 2 ignores it, 3.0 skips a tag behind a `last` that is gone, OpenShift loses
+        tags (registries.md, 2 and 7). Registries that page by themselves say so in `Link`.
+        """
+        return await self._list(f"/v2/{repository}/tags/list", _scope(repository), "tags", is_tag)
+
+    async def resolve(self, repository: str, reference: str, *, deleting: bool = False) -> Descriptor | None:
+        """Return what a tag or digest names now, or None if the registry has no such manifest."""
+        url = f"{self._url}/v2/{repository}/manifests/{reference}"
+        answer = await self._send("HEAD", url, _scope(repository, deleting=deleting), {"Accept": ACCEPT})
+        if answer.status == 404:
+            return None
+        self._expect_ok(answer, f"HEAD of {repository}:{reference}")
+        digest = answer.headers.get("Docker-Content-Digest")
+        if digest is None:  # the header is optional for registries: hash the body then
+            document = await self.manifest(repository, reference)
+            return None if document is None else Descriptor(document.manifest.digest, document.manifest.format)
+        return Descriptor(_digest(digest), format_of(answer.headers.get("Content-Type")))
+
+    async def manifest(self, repository: str, reference: str) -> Document | None:
+        """Return the manifest that a tag or digest names, body and digest in one request; None if there is none."""
+        url = f"{self._url}/v2/{repository}/manifests/{reference}"
+        answer = await self._send("GET", url, _scope(repository), {"Accept": ACCEPT}, _MANIFEST_BYTES)
+        if answer.status == 404:
+            return None
+        self._expect_ok(answer, f"manifest of {repository}:{reference}")
+        format_ = format_of(answer.headers.get("Content-Type"))
+        named = answer.headers.get("Docker-Content-Digest")
+        if format_ is Format.UNKNOWN:
+            # Schema 1 is named by the digest of its payload without signatures: not ours to check.
+            digest = _digest(named) if named else _sha256(answer.body)
+            return read_manifest(digest, format_, {})
+        digest = _verified(answer.body, named, reference)
+        return read_manifest(digest, format_, json_object(answer))
+
+    async def config(self, repository: str, digest: Digest) -> dict[str, Any] | None:
+        """Return an image's config, or None if the registry has no such blob."""
+        answer = await self._send("GET", f"{self._url}/v2/{repository}/blobs/{digest}", _scope(repository))
+        answer = await self._follow(answer, f"{self._url}/v2/{repository}/blobs/{digest}")
+        if answer.status == 404:
+            return None
+        self._expect_ok(answer, f"config {digest} of {repository}")
+        _verified(answer.body, None, digest)
+        return json_object(answer)
+
+    async def delete(self, repository: str, reference: str) -> Answer:
+        """Send one DELETE of a tag or digest and return what the registry says, be it 202, 400 or 404.
+
+        Raises:
+            DeletionDisabledError: 405.
+            DeniedError: 403, or 401 with a good login.
+            RegistryError: no clear answer; the manifest may or may not be gone.
+        """
+        url = f"{self._url}/v2/{repository}/manifests/{reference}"
+        answer = await self._send("DELETE", url, _scope(repository, deleting=True))
+        if answer.status == 405:
+            raise DeletionDisabledError(
+                "the registry does not allow deletion; for Docker Distribution set "
+                "REGISTRY_STORAGE_DELETE_ENABLED=true and make sure that it is not read-only",
+                answer.code,
+            )
+        return answer
+
+    async def _list(self, path: str, scope: str, key: str, valid: Callable[[str], bool]) -> list[str]:
+        """Follow the pages of a list; whole, or an error."""
+        found: set[str] = set()
+        url, seen = f"{self._url}{path}", set[str]()
+        for _ in range(_MOST_PAGES):
+            seen.add(url)
+            answer = await self._send("GET", url, scope)
+            self._expect_ok(answer, f"list of {key}")
+            found.update(_names(json_object(answer), key, valid))
+            link = _next_link(answer)
+            if link is None:
+                return sorted(found)
+            url = urljoin(url, link)
+            if not self._is_own(url):
+                raise MalformedAnswerError("the registry's next page is on another host; it was not followed")
+            if url in seen:
+                raise MalformedAnswerError("the registry's pages go round in a circle")
+        raise MalformedAnswerError(f"the registry's list of {key} has more than {_MOST_PAGES} pages")
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        scope: str,
+        headers: dict[str, str] | None = None,
+        most: int | None = None,
+    ) -> Answer:
+        """Send a request, logging in on a first 401 or once more with a fresh token."""
+        bound = {} if most is None else {"most_bytes": most}
+        answer = await self._attempt(method, url, scope, headers, bound)
+        if answer.status == 401:
+            self._auth.learn(answer, scope)
+            answer = await self._attempt(method, url, scope, headers, bound)
+        if answer.status == 401:
+            raise await self._auth.refused(answer, scope, f"{self._url}/v2/")
+        if answer.status == 403:
+            raise DeniedError(f"the registry does not allow {method} with {scope or 'this login'!r}", answer.code)
+        return answer
+
+    async def _attempt(
+        self, method: str, url: str, scope: str, headers: dict[str, str] | None, bound: dict[str, int]
+    ) -> Answer:
+        sent = {**(headers or {}), **await self._auth.headers(scope)}
+        return await self._transport.request(method, url, sent, **bound)
+
+    async def _follow(self, answer: Answer, url: str) -> Answer:
+        """Follow redirects to a blob store, without the credential."""
+        for _ in range(_MOST_REDIRECTS):
+            if answer.status not in (301, 302, 303, 307, 308):
+                return answer
+            url = urljoin(url, answer.headers.get("Location", ""))
+            try:
+                target = Endpoint.of(url)
+            except ValueError as error:
+                raise MalformedAnswerError("the registry redirects to no URL") from error
+            if target.link_local or (target.scheme == "http" and self._origin.scheme == "https"):
+                raise MalformedAnswerError(f"the registry redirects to {target.host_port}, which is not followed")
+            answer = await self._transport.request("GET", url, {}, most_bytes=_MANIFEST_BYTES)
+        raise MalformedAnswerError("the registry redirects without end")
+
+    def _is_own(self, url: str) -> bool:
+        try:
+            return Endpoint.of(url) == self._origin
+        except ValueError:
+            return False
+
+    def _expect_ok(self, answer: Answer, what: str) -> None:
+        if answer.status == 200:
+            return
+        if answer.status == 404:
+            raise NotFoundError(f"the registry has no {what}", answer.code)
+        if answer.status == 400 and not answer.body:
+            # OpenShift's registry when its API server hangs: looks like our fault, and passes (openshift.md, 2).
+            raise ServerFaultError(f"the registry refuses the {what} without saying why", answer.code)
+        raise MalformedAnswerError(f"the registry answers {answer.status} to the {what}", answer.code)
+
+
+def _scope(repository: str, *, deleting: bool = False) -> str:
+    return f"repository:{repository}:{'delete,pull' if deleting else 'pull'}"
+
+
+def _names(body: dict[str, Any], key: str, valid: Callable[[str], bool]) -> Collection[str]:
+    names = body.get(key)
+    if names is None and key in body:
+        return ()  # Distribution answers `null` once the last tag is gone (registries.md, 7)
+    if not isinstance(names, list) or not all(isinstance(name, str) and valid(name) for name in names):
+        raise MalformedAnswerError(f"the registry's list of {key} holds something else")
+    return names
+
+
+def _next_link(answer: Answer) -> str | None:
+    """Return the target of `Link: <…>; rel="next"` (RFC 8288), if there is one."""
+    links = httpx.Response(200, headers={"Link": answer.headers.get("Link", "")}).links
+    return links.get("next", {}).get("url")
+
+
+def _digest(text: str) -> Digest:
+    try:
+        return parse_digest(text)
+    except ValueError as error:
+        raise MalformedAnswerError("the registry names a manifest by something that is no digest") from error
+
+
+def _sha256(body: bytes) -> Digest:
+    return Digest("sha256:" + hashlib.sha256(body).hexdigest())
+
+
+def _verified(body: bytes, named: str | None, reference: str) -> Digest:
+    """Return the digest of `body`; raise if the registry, or the request, named it by another."""
+    expected = named or (reference if ":" in reference else None)
+    if expected is None:
+        return _sha256(body)
+    digest = _digest(expected)
+    algorithm, _, value = digest.partition(":")
+    if hashlib.new(algorithm, body).hexdigest() != value or (":" in reference and digest != reference):
+        raise MalformedAnswerError("the registry serves content that its digest does not name")
+    return digest

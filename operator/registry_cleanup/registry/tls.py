@@ -1,0 +1,31 @@
+"""Whose certificates are believed."""
+
+from __future__ import annotations
+
+import ssl
+
+from registry_cleanup.domain.run import Failure
+from registry_cleanup.ports import RunError
+
+
+def tls_context(*, insecure: bool, ca_bundle: str | None) -> ssl.SSLContext:
+    """Return the TLS settings of a policy.
+
+    Args:
+        insecure: believe any certificate; the policy must say so.
+        ca_bundle: PEM certificates that are believed besides the system's.
+
+    Raises:
+        RunError: the bundle holds no certificate.
+    """
+    context = ssl.create_default_context()
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if ca_bundle is not None:
+        try:
+            context.load_verify_locations(cadata=ca_bundle)
+        except (ssl.SSLError, ValueError) as error:
+            message = "the ConfigMap that spec.registry.caConfigMapRef names holds no PEM certificate under its key"
+            raise RunError(Failure("InvalidCABundle", message, mendable=True)) from error
+    return context

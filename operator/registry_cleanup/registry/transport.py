@@ -1,0 +1,207 @@
+"""One HTTP request: time limits, bounded answers, retries of what is safe to repeat, foreign errors translated."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import stamina
+
+from registry_cleanup.ports import Clock
+from registry_cleanup.registry.errors import (
+    KNOWN_CODES,
+    MalformedAnswerError,
+    RegistryError,
+    ServerFaultError,
+    ThrottledError,
+    TLSError,
+    UnreachableError,
+)
+
+# OpenShift's registry may need 45 s to say that its API server hangs (openshift.md, 2).
+_READ_LIMIT = 60.0
+_CONNECT_LIMIT = 10.0
+# A whole request, however slowly its body drips.
+_TOTAL_LIMIT = 180.0
+_ATTEMPTS = 4
+_LONGEST_WAIT = 60.0
+# The tags of one repository are the longest answer: 100,000 names of 128 characters are 13 MB.
+_MOST_BYTES = 64 * 1024 * 1024
+# Answers that say that the request was not carried out, or that repeating a read may help.
+_THROTTLED = 429
+_TRANSIENT = frozenset({500, 502, 503, 504})
+_REPEATABLE = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response that was read whole."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """The registry's error code if it is a known one, else the HTTP status; never other text of its body."""
+        try:
+            code = json.loads(self.body)["errors"][0]["code"]
+        except (ValueError, LookupError, TypeError):
+            code = None
+        return code if isinstance(code, str) and code in KNOWN_CODES else f"HTTP {self.status}"
+
+
+class _RetryableError(Exception):
+    """Carries an error that another attempt may cure, and how long the server asks to wait (seconds)."""
+
+    def __init__(self, error: RegistryError, wait: float | None = None) -> None:
+        super().__init__()
+        self.error = error
+        self.wait = wait
+
+
+class Transport:
+    """Requests to one registry and its token service, on one pool of connections.
+
+    Attributes:
+        clock_offset: the server's clock minus ours, by the `Date` of its first answer; None before.
+    """
+
+    def __init__(self, clock: Clock, tls: ssl.SSLContext, *, max_connections: int) -> None:
+        self._clock = clock
+        self._client = httpx.AsyncClient(
+            verify=tls,
+            follow_redirects=False,
+            timeout=httpx.Timeout(_READ_LIMIT, connect=_CONNECT_LIMIT, pool=None),
+            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
+            headers={"User-Agent": "registry-cleanup"},
+        )
+        self.clock_offset: timedelta | None = None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], *, most_bytes: int = _MOST_BYTES
+    ) -> Answer:
+        """Send one request and return its answer, whatever its status below 500 (but for 429).
+
+        Reads are repeated after a lost connection, a time limit or a 5xx; anything is repeated after a 429, which
+        says that nothing was done. A DELETE that may have been carried out is never repeated.
+
+        Raises:
+            UnreachableError, TLSError, ThrottledError, ServerFaultError, MalformedAnswerError.
+        """
+        try:
+            async for attempt in stamina.retry_context(on=_wait, attempts=_ATTEMPTS, wait_jitter=0.2, timeout=300):
+                with attempt:
+                    return await self._once(method, url, headers, most_bytes)
+        except _RetryableError as spent:
+            raise spent.error from spent.__cause__
+        raise AssertionError("unreachable: retry_context either returns or raises")
+
+    async def _once(self, method: str, url: str, headers: Mapping[str, str], most_bytes: int) -> Answer:
+        repeatable = method in _REPEATABLE
+        try:
+            async with (
+                asyncio.timeout(_TOTAL_LIMIT),
+                self._client.stream(method, url, headers=headers) as response,
+            ):
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > most_bytes:
+                        raise MalformedAnswerError(f"the registry's answer exceeds {most_bytes} bytes")
+        except httpx.ConnectError as error:
+            raise _connect_failure(error) from error
+        except (httpx.TransportError, TimeoutError) as error:
+            failure = UnreachableError(f"no whole answer from the registry ({type(error).__name__})")
+            raise (_RetryableError(failure) if repeatable else failure) from error
+        except (httpx.DecodingError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise MalformedAnswerError(f"the registry's answer cannot be read ({type(error).__name__})") from error
+        answer = Answer(response.status_code, response.headers, bytes(body))
+        self._note_clock(answer)
+        return _sorted_out(answer, repeatable=repeatable)
+
+    def _note_clock(self, answer: Answer) -> None:
+        if self.clock_offset is None and (date := answer.headers.get("Date")):
+            try:
+                theirs = parsedate_to_datetime(date)
+            except ValueError:
+                return
+            self.clock_offset = theirs.replace(tzinfo=theirs.tzinfo or UTC) - self._clock.now()
+
+
+def json_object(answer: Answer) -> dict[str, Any]:
+    """Return the JSON object that `answer` holds; raise `MalformedAnswerError` for anything else."""
+    try:
+        value = json.loads(answer.body)
+    except ValueError as error:  # UnicodeDecodeError is one, too
+        raise MalformedAnswerError("the registry's answer is not JSON") from error
+    if not isinstance(value, dict):
+        raise MalformedAnswerError("the registry's answer is not a JSON object")
+    return value
+
+
+def _sorted_out(answer: Answer, *, repeatable: bool) -> Answer:
+    """Return `answer`, or raise for what says that another attempt may help."""
+    if answer.status == _THROTTLED:
+        error = ThrottledError("the registry answers 429 (too many requests) even after waiting", answer.code)
+        raise _RetryableError(error, _retry_after(answer))
+    if answer.status >= 500:
+        fault = ServerFaultError(f"the registry answers {answer.status} ({answer.code})", answer.code)
+        if repeatable and answer.status in _TRANSIENT:
+            raise _RetryableError(fault, _retry_after(answer))
+        raise fault
+    return answer
+
+
+def _wait(error: Exception) -> bool | float:
+    """Tell stamina whether to try again: not at all, after its own back-off, or after so many seconds."""
+    if not isinstance(error, _RetryableError):
+        return False
+    return True if error.wait is None else error.wait
+
+
+def _retry_after(answer: Answer) -> float | None:
+    """Return the seconds that `Retry-After` asks for (RFC 9110 section 10.2.3), bounded; None if it says nothing."""
+    text = answer.headers.get("Retry-After", "").strip()
+    if text.isdigit():
+        return min(float(text), _LONGEST_WAIT)
+    try:
+        until = parsedate_to_datetime(text)
+        now = parsedate_to_datetime(answer.headers.get("Date", ""))
+    except ValueError:
+        return None
+    return min(max((until - now).total_seconds(), 0.0), _LONGEST_WAIT)
+
+
+def _connect_failure(error: httpx.ConnectError) -> Exception:
+    """Tell an untrusted certificate, which waiting does not cure, from a host that does not answer."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return TLSError(
+                f"the registry's certificate is not trusted ({cause.verify_message}); name its CA in "
+                "spec.registry.caConfigMapRef"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return TLSError(f"no TLS connection ({cause.reason}); does the registry speak https on this port?")
+        cause = cause.__cause__ or cause.__context__
+    # Nothing was sent yet, so this is safe to repeat whatever the method.
+    return _RetryableError(
+        UnreachableError("the registry cannot be reached; check spec.registry.url, its DNS name and network policies")
+    )
+
+
+def utc(moment: datetime) -> datetime:
+    """Return `moment` in UTC; a moment without a zone is taken as UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

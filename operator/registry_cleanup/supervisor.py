@@ -1,0 +1,219 @@
+"""One task for each policy: it waits for a time, a request, a change or a stop, and runs the policy.
+
+Events only wake the tasks. What a policy has come to is what its task last wrote to its status; the status of the
+resource is read once, when the task starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from registry_cleanup.application import Application
+from registry_cleanup.domain.run import Phase, RunOrder, RunReport
+from registry_cleanup.domain.schedule import Due, State, Wait, due
+from registry_cleanup.kube.api import APIError
+from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy, parse_policy
+from registry_cleanup.kube.status import PolicyStatus, StatusWriter, parse_status, parse_time
+
+_log = logging.getLogger(__name__)
+
+_FIRST_RETRY = timedelta(seconds=10)
+_LAST_RETRY = timedelta(minutes=10)
+# asyncio's clocks take no longer waits; waking once a day costs nothing.
+_LONGEST_WAIT = timedelta(days=1)
+
+Notify = Callable[[Mapping[str, Any], RunReport], None]
+"""Tells a person, by an Event, how a run of the resource ended."""
+
+
+class Supervisor:
+    """All policies of this process."""
+
+    def __init__(self, application: Application, notify: Notify) -> None:
+        self._application = application
+        self._notify = notify
+        self._slots = asyncio.Semaphore(application.settings.concurrent_runs)
+        self._tasks: dict[str, PolicyTask] = {}
+
+    def observe(self, body: Mapping[str, Any], *, deleted: bool) -> None:
+        """Take note of a policy as an event shows it."""
+        uid = body["metadata"]["uid"]
+        task = self._tasks.get(uid)
+        if deleted or body["metadata"].get("deletionTimestamp") is not None:
+            if task is not None:
+                task.halt("the policy was deleted")
+                del self._tasks[uid]
+            return
+        if task is None:
+            self._tasks[uid] = PolicyTask(self._application, self._notify, self._slots, body)
+        else:
+            task.observe(body)
+
+    async def stop(self) -> None:
+        """Let every run stop at its next safe point, for as long as the settings allow."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.halt("the operator was stopped")
+        running = [task.task for task in tasks]
+        if running:
+            _, late = await asyncio.wait(running, timeout=self._application.settings.stop_seconds)
+            for late_task in late:
+                late_task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+
+class PolicyTask:
+    """The task of one policy, by UID.
+
+    Attributes:
+        task: ends after `halt`.
+    """
+
+    def __init__(
+        self, application: Application, notify: Notify, slots: asyncio.Semaphore, body: Mapping[str, Any]
+    ) -> None:
+        self._application = application
+        self._notify = notify
+        self._slots = slots
+        self._body = body
+        self._status = parse_status(body.get("status"))
+        self._woken = asyncio.Event()
+        self._halted: str | None = None
+        self._retry_at: datetime | None = None
+        self._attempts = 0
+        self.task = asyncio.create_task(self._live(), name=f"policy {body['metadata']['uid']}")
+
+    def observe(self, body: Mapping[str, Any]) -> None:
+        """Wake for what is new in the resource."""
+        if body["metadata"]["generation"] != self._body["metadata"]["generation"]:
+            self._retry_at, self._attempts = None, 0
+        self._body = body
+        self._woken.set()
+
+    def halt(self, reason: str) -> None:
+        """End, after the run under way has stopped at its next safe point."""
+        self._halted = reason
+        self._woken.set()
+
+    async def _live(self) -> None:
+        await self._bury_interrupted()
+        while self._halted is None:
+            self._woken.clear()
+            try:
+                wait = await self._step()
+            except Exception:  # a bug in one policy's run must not silence the policy, nor any other
+                _log.exception("unexpected error", extra={"policy": self._name()})
+                self._put_off()
+                wait = Wait(self._retry_at)
+            await self._sleep(wait)
+
+    async def _step(self) -> Wait:
+        """Do what is due, if anything is; say how long to wait."""
+        try:
+            policy = parse_policy(self._body)
+        except InvalidSpecError as error:
+            await self._write(self._writer().invalid(str(error)))
+            return Wait(None)
+        if policy.suspend:
+            await self._write(self._writer().suspended())
+            return Wait(None)
+        what = due(self._state(policy), self._now())
+        if isinstance(what, Wait):
+            return what
+        async with self._slots:
+            if self._halted is None:
+                await self._run(policy, what)
+        return Wait(self._now())
+
+    async def _run(self, policy: ParsedPolicy, what: Due) -> None:
+        now = self._now()
+        order = RunOrder(f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", what.trigger, what.plan_only, now)
+        failed_before = self._status.failed
+        await self._write(self._writer(policy.generation).running(order))
+        report = await self._application.run(policy, order, lambda: self._halted)
+        if report.phase is Phase.INTERRUPTED and self._halted == "the policy was deleted":
+            return  # nobody is left to be told
+        status = self._writer(policy.generation).finished(
+            report,
+            failed_before=failed_before,
+            handled_request=self._handled(policy, report),
+            scheduled_for=what.scheduled_for if report.phase is not Phase.INTERRUPTED else None,
+            next_time=policy.schedule.after(self._now()) if policy.schedule is not None else None,
+        )
+        planned = status.plan is not None and status.plan.observed_generation == policy.generation
+        if planned:
+            self._retry_at, self._attempts = None, 0
+        else:
+            self._put_off()
+        await self._write(status)
+        self._notify(self._body, report)
+
+    def _handled(self, policy: ParsedPolicy, report: RunReport) -> str | None:
+        """Return the last answered request: one that was interrupted is asked again after the interruption."""
+        interrupted = report.phase is Phase.INTERRUPTED
+        return self._status.last_handled_run_request if interrupted or policy.request is None else policy.request
+
+    def _state(self, policy: ParsedPolicy) -> State:
+        plan = self._status.plan
+        return State(
+            policy.generation,
+            plan.observed_generation if plan is not None else None,
+            parse_time(plan.generated_at) if plan is not None else None,
+            policy.request,
+            self._status.last_handled_run_request,
+            policy.schedule,
+            parse_time(self._status.last_schedule_time),
+            policy.dry_run,
+            self._retry_at,
+        )
+
+    async def _bury_interrupted(self) -> None:
+        """Say of a run that status shows as running, from before this process, that it was interrupted."""
+        if self._status.last_run is not None and self._status.last_run.phase is Phase.RUNNING:
+            await self._write(self._writer().interrupted("the operator ended during this run; it is done again"))
+
+    def _writer(self, generation: int | None = None) -> StatusWriter:
+        observed = self._body["metadata"]["generation"] if generation is None else generation
+        return StatusWriter(self._status, observed, self._now())
+
+    async def _write(self, status: PolicyStatus) -> None:
+        """Remember and publish `status`; what cannot be published is in the log, and published with the next."""
+        if status == self._status:
+            return
+        self._status = status
+        metadata = self._body["metadata"]
+        try:
+            await self._application.api.replace_status(
+                metadata["namespace"], metadata["name"], metadata["uid"], status.as_json()
+            )
+        except APIError as error:
+            _log.warning(
+                "the status could not be written",
+                extra={"policy": self._name(), "cause": str(error), "status": status.as_json()},
+            )
+
+    def _put_off(self) -> None:
+        delay = min(_FIRST_RETRY * 2**self._attempts, _LAST_RETRY)
+        self._attempts = min(self._attempts + 1, 10)
+        self._retry_at = self._now() + delay
+
+    async def _sleep(self, wait: Wait) -> None:
+        seconds = None
+        if wait.until is not None:
+            seconds = max(min(wait.until - self._now(), _LONGEST_WAIT).total_seconds(), 0.0)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+
+    def _now(self) -> datetime:
+        return self._application.clock.now()
+
+    def _name(self) -> str:
+        return f"{self._body['metadata']['namespace']}/{self._body['metadata']['name']}"

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from registry_cleanup.application import Application
-from registry_cleanup.domain.run import Phase, RunOrder, RunReport
+from registry_cleanup.domain.run import Failure, Phase, RunOrder, RunReport
 from registry_cleanup.domain.schedule import Due, State, Wait, due
 from registry_cleanup.kube.api import APIError
 from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy, parse_policy
@@ -135,7 +135,7 @@ class PolicyTask:
         order = RunOrder(f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", what.trigger, what.plan_only, now)
         failed_before = self._status.failed
         await self._write(self._writer(policy.generation).running(order))
-        report = await self._application.run(policy, order, lambda: self._halted)
+        report = await self._report(policy, order)
         if report.phase is Phase.INTERRUPTED and self._halted == "the policy was deleted":
             return  # nobody is left to be told
         status = self._writer(policy.generation).finished(
@@ -152,6 +152,18 @@ class PolicyTask:
             self._put_off()
         await self._write(status)
         self._notify(self._body, report)
+
+    async def _report(self, policy: ParsedPolicy, order: RunOrder) -> RunReport:
+        """Run; a mistake of ours ends this run, and is told like any other failure."""
+        try:
+            return await self._application.run(policy, order, lambda: self._halted)
+        except Exception as error:
+            _log.exception("unexpected error", extra={"policy": self._name(), "run": order.id})
+            message = (
+                f"an unexpected error ended the run ({type(error).__name__}); the operator's log has it: report it"
+            )
+            failure = Failure("InternalError", message)
+            return RunReport(order, Phase.FAILED, self._now(), failures=(failure,), message=message)
 
     def _handled(self, policy: ParsedPolicy, report: RunReport) -> str | None:
         """Return the last answered request: one that was interrupted is asked again after the interruption."""

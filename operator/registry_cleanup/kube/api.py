@@ -57,12 +57,12 @@ class KubernetesAPI:
 
     async def policy(self, namespace: str, name: str) -> Read:
         """Return a policy as it is now."""
-        body, _, headers = await _call(
+        answer = await _call(
             self._custom.get_namespaced_custom_object_with_http_info(
                 GROUP, VERSION, namespace, PLURAL, name, _request_timeout=_REQUEST_LIMIT
             )
         )
-        return Read(body, _date(headers.get("Date")))
+        return Read(answer.data, _date((answer.headers or {}).get("Date")))
 
     async def replace_status(self, namespace: str, name: str, uid: str, status: dict[str, Any]) -> None:
         """Replace the whole status of the policy with this UID, trying for minutes.

@@ -127,7 +127,7 @@ class RegistrySpec(Model):
     service_account_name: str | None = None
     secret_ref: SecretReference | None = None
     ca_config_map_ref: ConfigMapReference | None = None
-    token_url: Annotated[str, _check(_token_url), Field(alias="tokenURL")] | None = None
+    token_url: Annotated[str, _check(_token_url)] | None = Field(default=None, alias="tokenURL")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

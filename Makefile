@@ -1,0 +1,38 @@
+# Two commands do everything: `make demo` shows it, `make test` proves it. Both make what they need first.
+PYTHON = .venv/bin/python
+
+.PHONY: help demo test test-thorough check format parts venv clean
+
+help:
+	@echo "make demo           show the operator on a control plane and a registry of its own (KEEP=1 leaves them up)"
+	@echo "make test           run the tests on real parts"
+	@echo "make test-thorough  run the slow ones too"
+	@echo "make check          lint, types, direction of the imports"
+
+venv:
+	@sh tests/support/bootstrap.sh
+
+parts: venv
+	@$(PYTHON) -m tests.support.binaries
+
+demo: parts
+	@$(PYTHON) -m tests.demo
+
+test: parts
+	$(PYTHON) -m pytest -m "not thorough"
+
+test-thorough: parts
+	$(PYTHON) -m pytest
+
+check: venv
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+
+format: venv
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-logs build dist

@@ -4,11 +4,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 from aiohttp import web
 
+from tests.support.certificates import certificate_authority
 from tests.support.faulty import (
     Fault,
     FaultyRegistry,
@@ -185,6 +187,21 @@ def test_a_registry_that_is_down_is_a_bad_gateway() -> None:
         gone = upstream.url
     with faulty_registry(gone) as proxy:
         assert httpx.get(proxy.url, trust_env=False).status_code == 502
+
+
+def test_it_stands_between_https_and_https(tmp_path: Path) -> None:
+    authority = certificate_authority(tmp_path)
+    certificate = authority.issue("127.0.0.1")
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return web.Response(text=request.headers["X-Forwarded-Proto"])
+
+    with (
+        serve(handle, certificate=certificate) as upstream,
+        faulty_registry(upstream.url, certificate=certificate, ca_file=authority.ca_file) as proxy,
+    ):
+        assert proxy.url.startswith("https://")
+        assert httpx.get(proxy.url, verify=authority.client_context(), trust_env=False).text == "https"
 
 
 def test_a_bug_in_a_server_of_the_tests_fails_the_test() -> None:

@@ -21,6 +21,7 @@ from registry_cleanup.registry.errors import (
     DeniedError,
     LoginFailedError,
     MalformedAnswerError,
+    ServerFaultError,
     UntrustedHostError,
 )
 from registry_cleanup.registry.transport import Answer, Transport, json_object
@@ -109,8 +110,11 @@ class Authenticator:
         if self.openshift:
             # A bad token and a missing right look alike, except at /v2/ (openshift.md, 2).
             answer = await self._transport.request("GET", ping_url, await self.headers(scope))
-            if answer.status != 200:
+            if answer.status == 401:
                 return LoginFailedError("the registry does not accept the token it handed out", refusal.code)
+            if answer.status != 200:
+                # 400 with an empty body while its API server hangs: neither the token's fault nor a missing right.
+                return ServerFaultError("the registry cannot say whether it accepts the token", answer.code)
         if await self._source.credential() is None:
             return LoginFailedError(
                 "the registry wants a login; name a Secret in spec.registry.secretRef", refusal.code
@@ -127,11 +131,13 @@ class Authenticator:
 
     async def _fetch(self, scope: str, challenge: Challenge) -> _Token:
         credential = await self._source.credential()
+        # Whatever a token service returns for a credential goes to the registry, and OpenShift's returns what it was
+        # sent: a foreign registry that names a trusted realm would be handed the credential itself.
+        self._fit(credential, self._registry)
         if _names_openshift(challenge):
             return await self._fetch_openshift(_needed(credential), challenge)
         if credential is not None and credential.kind is CredentialKind.TOKEN:
-            self._fit(credential, self._registry)
-            return _Token(credential.secret, credential.expires or datetime.max.replace(tzinfo=UTC))
+            return _Token(_sendable(credential.secret), credential.expires or datetime.max.replace(tzinfo=UTC))
         query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
         answer = await self._ask(challenge, credential, {**query, **({"scope": scope} if scope else {})})
         if answer.status != 200:
@@ -186,6 +192,7 @@ class Authenticator:
         value = body.get("token") or body.get("access_token")
         if not isinstance(value, str):
             raise MalformedAnswerError("the token service's answer holds no token")
+        value = _sendable(value)
         if expires is None:
             seconds = body.get("expires_in")
             lifetime = timedelta(seconds=seconds) if isinstance(seconds, int) and 0 < seconds < 10**9 else None
@@ -220,9 +227,18 @@ def _not_accepted(credential: Credential | None, answer: Answer) -> LoginFailedE
     )
 
 
+def _sendable(token: str) -> str:
+    """Return `token` if a header can hold it (RFC 6750 section 2.1 allows less)."""
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise MalformedAnswerError("a token is empty or holds characters that no header can")
+    return token
+
+
 def _remedy(kind: CredentialKind, endpoint: Endpoint) -> str:
     if kind is CredentialKind.SERVICE_ACCOUNT:
         return "a ServiceAccount's token goes over https to hosts that the cluster's administrator trusts only"
+    if endpoint.scheme == "http":
+        return "a password or token goes over http only with spec.registry.insecure: true"
     return f"if it should, list {endpoint.host!r} in the Secret's annotation registrycleanup.dev/token-hosts"
 
 

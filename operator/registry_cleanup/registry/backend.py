@@ -20,12 +20,16 @@ from registry_cleanup.registry.client import RegistryClient
 from registry_cleanup.registry.deletion import Pruning, probe
 from registry_cleanup.registry.inventory import gather
 from registry_cleanup.registry.tls import tls_context
-from registry_cleanup.registry.transport import Transport
+from registry_cleanup.registry.transport import USUAL_LIMITS, Limits, Transport
 
 
 @asynccontextmanager
 async def open_registry(
-    address: RegistryAddress, source: CredentialSource, clock: Clock, concurrency: int
+    address: RegistryAddress,
+    source: CredentialSource,
+    clock: Clock,
+    concurrency: int,
+    limits: Limits = USUAL_LIMITS,
 ) -> AsyncIterator[DistributionRegistry]:
     """Log in to the registry at `address` and close its connections in the end.
 
@@ -36,6 +40,7 @@ async def open_registry(
         clock,
         tls_context(insecure=address.insecure, ca_bundle=address.ca_bundle),
         max_connections=concurrency,
+        limits=limits,
     )
     try:
         auth = Authenticator(transport, Endpoint.of(address.url), source, clock, address.token_url)

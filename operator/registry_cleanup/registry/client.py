@@ -163,7 +163,7 @@ class RegistryClient:
             link = _next_link(answer)
             if link is None:
                 return sorted(found)
-            url = urljoin(url, link)
+            url = _joined(url, link)
             if not self._is_own(url):
                 raise MalformedAnswerError("the registry's next page is on another host; it was not followed")
             if url in seen:
@@ -201,7 +201,7 @@ class RegistryClient:
         for _ in range(_MOST_REDIRECTS):
             if answer.status not in (301, 302, 303, 307, 308):
                 return answer
-            url = urljoin(url, answer.headers.get("Location", ""))
+            url = _joined(url, answer.headers.get("Location", ""))
             try:
                 target = Endpoint.of(url)
             except ValueError as error:
@@ -243,8 +243,18 @@ def _names(body: dict[str, Any], key: str, valid: Callable[[str], bool]) -> Coll
 
 def _next_link(answer: Answer) -> str | None:
     """Return the target of `Link: <…>; rel="next"` (RFC 8288), if there is one."""
-    links = httpx.Response(200, headers={"Link": answer.headers.get("Link", "")}).links
+    # As bytes: httpx refuses to make a header of text that is not ASCII.
+    link = answer.headers.get("Link", "").encode(errors="replace")
+    links = httpx.Response(200, headers=[(b"Link", link)]).links
     return links.get("next", {}).get("url")
+
+
+def _joined(base: str, reference: str) -> str:
+    """Resolve `reference` against `base`; what is no URL at all becomes empty, which is no origin of anybody."""
+    try:
+        return urljoin(base, reference)
+    except ValueError:
+        return ""
 
 
 def _digest(text: str) -> Digest:

@@ -128,6 +128,7 @@ class Pruning:
                 change = Outcome.ALREADY_GONE if current is None else Outcome.MOVED
                 yield ItemOutcome(reference, group.digest, change)
                 return
+        sibling = await self._canary(reference, group.digest)
         await self._proceed()
         refusal = await self._send(reference)
         try:
@@ -139,8 +140,8 @@ class Pruning:
         outcome = _believed(refusal, present=present)
         for tag in tags:
             yield ItemOutcome(tag, group.digest, outcome, refusal if outcome is Outcome.FAILED else None)
-        if self._unit is DeletionUnit.TAG and outcome is Outcome.PRUNED:
-            await self._listen_to_canary(reference, group.digest)
+        if sibling is not None and outcome is Outcome.PRUNED:
+            await self._listen_to(sibling, reference)
 
     async def _resolve(self, reference: str) -> Digest | None:
         descriptor = await self._client.resolve(self._plan.repository, reference, deleting=True)
@@ -156,12 +157,22 @@ class Pruning:
             return error.code
         return None if answer.status in (200, 202, 204, 404) else answer.code
 
-    async def _listen_to_canary(self, tag: str, digest: Digest) -> None:
-        """After the first deletion that leaves a sibling on the digest, see that the sibling is still there."""
+    async def _canary(self, tag: str, digest: Digest) -> str | None:
+        """Before the first deletion that leaves a sibling on the digest, return a sibling that stands there now.
+
+        One that a person took away since the plan must not look like one that went with the tag.
+        """
         self._siblings[digest].discard(tag)
-        if self._canary_sang or not self._siblings[digest]:
-            return
-        sibling = min(self._siblings[digest])
+        if self._unit is DeletionUnit.DIGEST or self._canary_sang:
+            return None
+        for sibling in sorted(self._siblings[digest]):
+            if await self._resolve(sibling) == digest:
+                return sibling
+            self._siblings[digest].discard(sibling)
+        return None
+
+    async def _listen_to(self, sibling: str, tag: str) -> None:
+        """After it, see that the sibling is still there."""
         if await self._resolve(sibling) is None:
             raise SiblingLostError(
                 f"the registry removed {self._plan.repository}:{sibling} together with tag {tag!r}; nothing more is "

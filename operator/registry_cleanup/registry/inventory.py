@@ -126,6 +126,9 @@ class _Gathering:
     async def _created(self, document: Document, depth: int) -> datetime | None:
         """Return the date of an image by its config, of an index by its newest platform; None if unknown."""
         manifest = document.manifest
+        known = self._known.get(manifest.digest)
+        if known is not None and known.created is not None:
+            return known.created
         if manifest.created is None and manifest.digest not in self._dates:
             config = document.config
             self._dates[manifest.digest] = (

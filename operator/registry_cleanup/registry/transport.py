@@ -25,15 +25,6 @@ from registry_cleanup.registry.errors import (
     UnreachableError,
 )
 
-# OpenShift's registry may need 45 s to say that its API server hangs (openshift.md, 2).
-_READ_LIMIT = 60.0
-_CONNECT_LIMIT = 10.0
-# A whole request, however slowly its body drips.
-_TOTAL_LIMIT = 180.0
-_ATTEMPTS = 4
-_LONGEST_WAIT = 60.0
-# The tags of one repository are the longest answer: 100,000 names of 128 characters are 13 MB.
-_MOST_BYTES = 64 * 1024 * 1024
 # Answers that say that the request was not carried out, or that repeating a read may help.
 _THROTTLED = 429
 _TRANSIENT = frozenset({500, 502, 503, 504})
@@ -53,9 +44,36 @@ class Answer:
         """The registry's error code if it is a known one, else the HTTP status; never other text of its body."""
         try:
             code = json.loads(self.body)["errors"][0]["code"]
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             code = None
         return code if isinstance(code, str) and code in KNOWN_CODES else f"HTTP {self.status}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how often one request is tried, and how much of an answer is read.
+
+    Attributes:
+        connect: seconds until a connection stands.
+        read: seconds without a byte; OpenShift's registry may need 45 to say that its API server hangs
+            (openshift.md, 2).
+        total: seconds of one attempt, however slowly its body drips.
+        attempts: of a request that may be repeated.
+        back_off: seconds before the first repetition, doubled for each further one.
+        longest_wait: seconds, whatever `Retry-After` asks for.
+        most_bytes: of one body; the longest is the list of tags: 100,000 names of 128 characters are 13 MB.
+    """
+
+    connect: float = 10.0
+    read: float = 60.0
+    total: float = 180.0
+    attempts: int = 4
+    back_off: float = 0.1
+    longest_wait: float = 60.0
+    most_bytes: int = 64 * 1024 * 1024
+
+
+USUAL_LIMITS = Limits()
 
 
 class _RetryableError(Exception):
@@ -74,12 +92,15 @@ class Transport:
         clock_offset: the server's clock minus ours, by the `Date` of its first answer; None before.
     """
 
-    def __init__(self, clock: Clock, tls: ssl.SSLContext, *, max_connections: int) -> None:
+    def __init__(
+        self, clock: Clock, tls: ssl.SSLContext, *, max_connections: int, limits: Limits = USUAL_LIMITS
+    ) -> None:
         self._clock = clock
+        self._limits = limits
         self._client = httpx.AsyncClient(
             verify=tls,
             follow_redirects=False,
-            timeout=httpx.Timeout(_READ_LIMIT, connect=_CONNECT_LIMIT, pool=None),
+            timeout=httpx.Timeout(limits.read, connect=limits.connect, pool=None),
             limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
             headers={"User-Agent": "registry-cleanup"},
         )
@@ -90,7 +111,7 @@ class Transport:
         await self._client.aclose()
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], *, most_bytes: int = _MOST_BYTES
+        self, method: str, url: str, headers: Mapping[str, str], *, most_bytes: int | None = None
     ) -> Answer:
         """Send one request and return its answer, whatever its status below 500 (but for 429).
 
@@ -101,9 +122,15 @@ class Transport:
             UnreachableError, TLSError, ThrottledError, ServerFaultError, MalformedAnswerError.
         """
         try:
-            async for attempt in stamina.retry_context(on=_wait, attempts=_ATTEMPTS, wait_jitter=0.2, timeout=300):
+            async for attempt in stamina.retry_context(
+                on=self._wait,
+                attempts=self._limits.attempts,
+                wait_initial=self._limits.back_off,
+                wait_jitter=2 * self._limits.back_off,
+                timeout=300,
+            ):
                 with attempt:
-                    return await self._once(method, url, headers, most_bytes)
+                    return await self._once(method, url, headers, most_bytes or self._limits.most_bytes)
         except _RetryableError as spent:
             raise spent.error from spent.__cause__
         raise AssertionError("unreachable: retry_context either returns or raises")
@@ -112,7 +139,7 @@ class Transport:
         repeatable = method in _REPEATABLE
         try:
             async with (
-                asyncio.timeout(_TOTAL_LIMIT),
+                asyncio.timeout(self._limits.total),
                 self._client.stream(method, url, headers=headers) as response,
             ):
                 body = bytearray()
@@ -131,20 +158,26 @@ class Transport:
         self._note_clock(answer)
         return _sorted_out(answer, repeatable=repeatable)
 
+    def _wait(self, error: Exception) -> bool | float:
+        """Tell stamina whether to try again: not at all, after its own back-off, or after so many seconds."""
+        if not isinstance(error, _RetryableError):
+            return False
+        return True if error.wait is None else min(error.wait, self._limits.longest_wait)
+
     def _note_clock(self, answer: Answer) -> None:
         if self.clock_offset is None and (date := answer.headers.get("Date")):
             try:
                 theirs = parsedate_to_datetime(date)
             except ValueError:
                 return
-            self.clock_offset = theirs.replace(tzinfo=theirs.tzinfo or UTC) - self._clock.now()
+            self.clock_offset = utc(theirs) - self._clock.now()
 
 
 def json_object(answer: Answer) -> dict[str, Any]:
     """Return the JSON object that `answer` holds; raise `MalformedAnswerError` for anything else."""
     try:
         value = json.loads(answer.body)
-    except ValueError as error:  # UnicodeDecodeError is one, too
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or nested without end
         raise MalformedAnswerError("the registry's answer is not JSON") from error
     if not isinstance(value, dict):
         raise MalformedAnswerError("the registry's answer is not a JSON object")
@@ -164,24 +197,18 @@ def _sorted_out(answer: Answer, *, repeatable: bool) -> Answer:
     return answer
 
 
-def _wait(error: Exception) -> bool | float:
-    """Tell stamina whether to try again: not at all, after its own back-off, or after so many seconds."""
-    if not isinstance(error, _RetryableError):
-        return False
-    return True if error.wait is None else error.wait
-
-
 def _retry_after(answer: Answer) -> float | None:
-    """Return the seconds that `Retry-After` asks for (RFC 9110 section 10.2.3), bounded; None if it says nothing."""
+    """Return the seconds that `Retry-After` asks for (RFC 9110 section 10.2.3); None if it says nothing."""
     text = answer.headers.get("Retry-After", "").strip()
-    if text.isdigit():
-        return min(float(text), _LONGEST_WAIT)
+    if text.isascii() and text.isdigit():
+        return float(text)
     try:
         until = parsedate_to_datetime(text)
         now = parsedate_to_datetime(answer.headers.get("Date", ""))
     except ValueError:
         return None
-    return min(max((until - now).total_seconds(), 0.0), _LONGEST_WAIT)
+    # A date that ends with -0000 comes without a zone (RFC 5322 section 3.3).
+    return max((utc(until) - utc(now)).total_seconds(), 0.0)
 
 
 def _connect_failure(error: httpx.ConnectError) -> Exception:

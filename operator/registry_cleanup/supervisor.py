@@ -27,8 +27,8 @@ _LAST_RETRY = timedelta(minutes=10)
 # asyncio's clocks take no longer waits; waking once a day costs nothing.
 _LONGEST_WAIT = timedelta(days=1)
 
-Notify = Callable[[Mapping[str, Any], RunReport], None]
-"""Tells a person, by an Event, how a run of the resource ended."""
+Notify = Callable[[Mapping[str, Any], bool, str, str], None]
+"""Posts an Event about a resource: whether it is a warning, its reason, and what it says."""
 
 
 class Supervisor:
@@ -39,6 +39,7 @@ class Supervisor:
         self._notify = notify
         self._slots = asyncio.Semaphore(application.settings.concurrent_runs)
         self._tasks: dict[str, PolicyTask] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
 
     def observe(self, body: Mapping[str, Any], *, deleted: bool) -> None:
         """Take note of a policy as an event shows it."""
@@ -48,6 +49,8 @@ class Supervisor:
             if task is not None:
                 task.halt("the policy was deleted")
                 del self._tasks[uid]
+                self._leaving.add(task.task)
+                task.task.add_done_callback(self._leaving.discard)
             return
         if task is None:
             self._tasks[uid] = PolicyTask(self._application, self._notify, self._slots, body)
@@ -59,7 +62,7 @@ class Supervisor:
         tasks = list(self._tasks.values())
         for task in tasks:
             task.halt("the operator was stopped")
-        running = [task.task for task in tasks]
+        running = [*(task.task for task in tasks), *self._leaving]
         if running:
             _, late = await asyncio.wait(running, timeout=self._application.settings.stop_seconds)
             for late_task in late:
@@ -117,7 +120,8 @@ class PolicyTask:
         try:
             policy = parse_policy(self._body)
         except InvalidSpecError as error:
-            await self._write(self._writer().invalid(str(error)))
+            if await self._write(self._writer().invalid(str(error))):
+                self._notify(self._body, True, "InvalidSpec", str(error))
             return Wait(None)
         if policy.suspend:
             await self._write(self._writer().suspended())
@@ -130,9 +134,9 @@ class PolicyTask:
                 await self._run(policy, what)
         return Wait(self._now())
 
-    async def _run(self, policy: ParsedPolicy, what: Due) -> None:
+    async def _run(self, policy: ParsedPolicy, asked: Due) -> None:
         now = self._now()
-        order = RunOrder(f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", what.trigger, what.plan_only, now)
+        order = RunOrder(f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", asked.trigger, asked.plan_only, now)
         failed_before = self._status.failed
         await self._write(self._writer(policy.generation).running(order))
         report = await self._report(policy, order)
@@ -142,7 +146,7 @@ class PolicyTask:
             report,
             failed_before=failed_before,
             handled_request=self._handled(policy, report),
-            scheduled_for=what.scheduled_for if report.phase is not Phase.INTERRUPTED else None,
+            scheduled_for=asked.scheduled_for if report.phase is not Phase.INTERRUPTED else None,
             next_time=policy.schedule.after(self._now()) if policy.schedule is not None else None,
         )
         planned = status.plan is not None and status.plan.observed_generation == policy.generation
@@ -151,7 +155,9 @@ class PolicyTask:
         else:
             self._put_off()
         await self._write(status)
-        self._notify(self._body, report)
+        what = "Plan" if order.plan_only else "Run"
+        failed = report.phase is not Phase.SUCCEEDED
+        self._notify(self._body, failed, f"{what}{report.phase.value}", f"{order.trigger.value}: {report.message}")
 
     async def _report(self, policy: ParsedPolicy, order: RunOrder) -> RunReport:
         """Run; a mistake of ours ends this run, and is told like any other failure."""
@@ -193,10 +199,13 @@ class PolicyTask:
         observed = self._body["metadata"]["generation"] if generation is None else generation
         return StatusWriter(self._status, observed, self._now())
 
-    async def _write(self, status: PolicyStatus) -> None:
-        """Remember and publish `status`; what cannot be published is in the log, and published with the next."""
+    async def _write(self, status: PolicyStatus) -> bool:
+        """Remember and publish `status`; say whether it is news.
+
+        What cannot be published is in the log, and is published with the next status.
+        """
         if status == self._status:
-            return
+            return False
         self._status = status
         metadata = self._body["metadata"]
         try:
@@ -208,6 +217,7 @@ class PolicyTask:
                 "the status could not be written",
                 extra={"policy": self._name(), "cause": str(error), "status": status.as_json()},
             )
+        return True
 
     def _put_off(self) -> None:
         delay = min(_FIRST_RETRY * 2**self._attempts, _LAST_RETRY)

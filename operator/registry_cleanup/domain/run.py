@@ -167,6 +167,8 @@ def message_of(order: RunOrder, counts: Counts, failures: Sequence[Failure], int
         parts.append(f"{counts.tags_planned} of {counts.tags_scanned} tags would be pruned")
     elif counts.repositories_scanned:
         parts.append(f"{counts.tags_pruned} of {counts.tags_planned} planned tags are pruned")
+    elif not failures and interrupted is None:
+        parts.append("no repository of the registry matches spec.repositories, so there is nothing to do")
     if counts.tags_failed:
         parts.append(f"{counts.tags_failed} could not be pruned or are still there after the registry said yes")
     return "; ".join(parts)

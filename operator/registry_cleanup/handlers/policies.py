@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import kopf
 
-from registry_cleanup.domain.run import Phase, RunReport
 from registry_cleanup.kube.spec import GROUP, PLURAL, VERSION
 from registry_cleanup.supervisor import Supervisor
 
@@ -26,13 +25,11 @@ async def _policy_event(event: kopf.RawEvent, body: kopf.Body, memo: kopf.Memo, 
     supervisor.observe(copy.deepcopy(dict(body)), deleted=event.get("type") == "DELETED")
 
 
-def notify(body: Mapping[str, Any], report: RunReport) -> None:
-    """Post an Event about a finished run."""
-    failed = report.phase is not Phase.SUCCEEDED
-    what = "Plan" if report.order.plan_only else "Run"
+def notify(body: Mapping[str, Any], warning: bool, reason: str, message: str) -> None:
+    """Post an Event about a policy."""
     kopf.event(
         kopf.Body(cast(kopf.RawBody, body)),
-        type="Warning" if failed else "Normal",
-        reason=f"{what}{report.phase.value}",
-        message=f"{report.order.trigger.value}: {report.message}"[:_EVENT_LIMIT],
+        type="Warning" if warning else "Normal",
+        reason=reason,
+        message=message[:_EVENT_LIMIT],
     )

@@ -225,7 +225,7 @@ class StatusWriter:
         unreachable = next((failure for failure in report.failures if failure.reachable is False), None)
         if unreachable is not None:
             self._set("RegistryReachable", "False", unreachable.reason, unreachable.message)
-        elif report.deletion is not None or any(failure.reachable for failure in report.failures):
+        elif report.plan is not None or any(failure.reachable for failure in report.failures):
             self._set("RegistryReachable", "True", "Answered", "the registry answers")
         if report.deletion is not None:
             self._set("DeleteSupported", *_delete_supported(report.deletion, report.failures))

@@ -127,6 +127,8 @@ class Runner:
                     raise
                 progress.failed += 1
                 self._fail(replace(error.failure, repository=repository))
+        if progress.failed and not progress.scanned:
+            return  # nothing could be read, so there is nothing to publish
         digest = plan_hash(self._policy, progress.plans)
         progress.summary = PlanSummary(digest, self._clock.now(), progress.planned, tuple(progress.sample))
 
@@ -176,12 +178,22 @@ class Runner:
                 self._fail(replace(error.failure, repository=plan.repository))
 
     async def _prune(self, registry: Registry, plan: RepositoryPlan, deletion: Deletion) -> None:
-        async with aclosing(registry.prune(plan, deletion, self._guard.proceed)) as outcomes:
+        without_effect: Failure | None = None
+
+        async def proceed() -> None:
+            # Here, not between two outcomes: all tags of one digest have the same end, and are counted.
+            if without_effect is not None:
+                raise RunError(without_effect)
+            await self._guard.proceed()
+
+        async with aclosing(registry.prune(plan, deletion, proceed)) as outcomes:
             async for outcome in outcomes:
                 self._progress.outcomes[outcome.outcome] += 1
                 self._audit.outcome(plan.repository, outcome)
                 if outcome.outcome is Outcome.NOT_DELETED:
-                    raise RunError(_without_effect(outcome))
+                    without_effect = _without_effect(outcome)
+        if without_effect is not None:
+            raise RunError(without_effect)
 
     def _fail(self, failure: Failure) -> None:
         self._progress.failures.append(failure)

@@ -12,11 +12,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from registry_cleanup.domain.inventory import Inventory, Manifest
-from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.reference import Digest, referrer_subject
 from registry_cleanup.domain.verdict import KeepReason, Verdict
-
-# These stand for no image of their own, so they fill no floor.
-_NOT_COUNTED = frozenset({KeepReason.DANGLING, KeepReason.FOLLOWS_PARENT, KeepReason.ORPHAN_REFERRER})
 
 
 class DeletionUnit(StrEnum):
@@ -51,9 +48,12 @@ def close(
         minimum_tags: referrers and dangling tags do not count towards it.
     """
     closure = _Closure(verdicts, inventory.manifests, unit)
-    for verdict in verdicts.values():
-        if verdict.kept is not None and verdict.digest is not None:
-            closure.keep_digest(verdict.digest)
+    kept = {v.digest for v in verdicts.values() if v.kept is not None and v.digest is not None}
+    # All siblings first: where both reasons hold, the order in which tags are listed must not decide.
+    for digest in kept:
+        closure.keep_siblings(digest)
+    for digest in kept:
+        closure.keep_children(digest)
     for digest in closure.newest_first():
         if closure.kept_count() >= minimum_tags:
             break
@@ -75,7 +75,7 @@ class _Closure:
             if verdict.kept is None and verdict.digest is not None:
                 self._going.setdefault(verdict.digest, []).append(verdict.tag)
         self._listed: set[Digest] = set()
-        self._kept = sum(v.kept is not None and v.kept not in _NOT_COUNTED for v in verdicts.values())
+        self._kept = sum(_counts(verdict, manifests) for verdict in verdicts.values() if verdict.kept is not None)
 
     def kept_count(self) -> int:
         return self._kept
@@ -93,14 +93,16 @@ class _Closure:
     def keep_group(self, digest: Digest) -> None:
         """Keep every tag on `digest` for the floor's sake, and what follows from it."""
         self._keep_tags(digest, KeepReason.MINIMUM_TAGS)
-        self.keep_digest(digest)
+        self.keep_children(digest)
 
-    def keep_digest(self, digest: Digest) -> None:
-        """Keep what a kept tag on `digest` needs: its siblings, and whatever it lists."""
-        if not self._whole_digests:
-            return
-        self._keep_tags(digest, KeepReason.SHARED_DIGEST)
-        pending = [digest]
+    def keep_siblings(self, digest: Digest) -> None:
+        """Keep the tags on `digest`, of which one is kept, where only all of them can go."""
+        if self._whole_digests:
+            self._keep_tags(digest, KeepReason.SHARED_DIGEST)
+
+    def keep_children(self, digest: Digest) -> None:
+        """Keep what the kept `digest` lists, nested too, where deleting a tag would delete it."""
+        pending = [digest] if self._whole_digests else []
         while pending:
             manifest = self._manifests.get(pending.pop())
             for child in manifest.children if manifest else ():
@@ -114,3 +116,11 @@ class _Closure:
             self.verdicts[tag] = replace(self.verdicts[tag], kept=reason, pruned=())
             # A tag on a kept index's child is an image that stays: it fills the floor, unlike a referrer.
             self._kept += 1
+
+
+def _counts(kept: Verdict, manifests: Mapping[Digest, Manifest]) -> bool:
+    """Say whether a kept tag stands for an image of its own; what does not fills no floor, whoever keeps it."""
+    if kept.kept is KeepReason.DANGLING or referrer_subject(kept.tag) is not None:
+        return False
+    manifest = manifests.get(kept.digest) if kept.digest is not None else None
+    return manifest is None or manifest.subject is None

@@ -80,8 +80,8 @@ def _translate(glob: str) -> str:
     parts: list[str] = []
     rest = glob
     while rest:
-        if rest.startswith("**/"):
-            parts.append("(?:.*/)?")  # `**/app` also matches `app`
+        if rest.startswith("**/") and glob.removesuffix(rest)[-1:] in ("", "/"):
+            parts.append("(?:.*/)?")  # `**/app` also matches `app`, but `team**/app` not `teamapp`
             rest = rest[3:]
         elif rest.startswith("**"):
             parts.append(".*")

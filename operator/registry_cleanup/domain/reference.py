@@ -11,7 +11,9 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 # OCI image specification, "Digests": registries in the field answer with these two algorithms.
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}")
 # OCI distribution specification 1.1, "Referrers Tag Schema", and the suffixes that cosign adds to it.
-_REFERRER_TAG = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})(?:\.(?:sig|att|sbom))?")
+# The schema cuts a digest's hexadecimal part off after 64 digits, which leaves a sha256 whole.
+_REFERRER_TAG = re.compile(r"(sha256|sha512)-([a-f0-9]{64})(?:\.(?:sig|att|sbom))?")
+_SUBJECT = len("sha256:") + 64
 
 Digest = NewType("Digest", str)
 """An immutable content address, `sha256:<hex>`; made by `parse_digest` only."""
@@ -34,10 +36,12 @@ def is_tag(text: str) -> bool:
     return _TAG.fullmatch(text) is not None
 
 
-def referrer_subject(tag: str) -> Digest | None:
-    """Return the digest of the subject if `tag` names a referrer by the tag schema, else None."""
+def referrer_subject(tag: str) -> str | None:
+    """Return the subject, as `subject_key` has it, if `tag` names a referrer by the tag schema, else None."""
     match = _REFERRER_TAG.fullmatch(tag)
-    if match is None:
-        return None
-    digest = f"{match[1]}:{match[2]}"
-    return Digest(digest) if _DIGEST.fullmatch(digest) else None
+    return f"{match[1]}:{match[2]}" if match is not None else None
+
+
+def subject_key(digest: Digest) -> str:
+    """Return as much of `digest` as the tag schema keeps of a subject."""
+    return digest[:_SUBJECT]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
 from registry_cleanup.domain.policy import Policy, Rule
-from registry_cleanup.domain.reference import Digest, referrer_subject
+from registry_cleanup.domain.reference import Digest, referrer_subject, subject_key
 from registry_cleanup.domain.verdict import KeepReason, PruneReason, Verdict
 
 # The day Docker was shown to the public: no image is older, so an older date is a build tool's placeholder
@@ -59,6 +59,7 @@ def needs(policy: Policy, repository: str, tags: Collection[str], unit: Deletion
 def judge(policy: Policy, inventory: Inventory, now: datetime) -> dict[str, Verdict]:
     """Return the verdict of the rules on each tag of `inventory`."""
     verdicts: dict[str, Verdict] = {}
+    subjects = _Subjects(inventory)
     owned: dict[str, tuple[Rule, list[str]]] = {}
     for tag in _tags(inventory):
         owner = ownership(policy, inventory.repository, tag)
@@ -66,14 +67,14 @@ def judge(policy: Policy, inventory: Inventory, now: datetime) -> dict[str, Verd
         rule = owner.rule.name if owner.rule else None
         if tag in inventory.dangling:
             verdicts[tag] = Verdict(tag, None, KeepReason.DANGLING, rule)
-        elif owner.kept is KeepReason.FOLLOWS_PARENT:
-            verdicts[tag] = _referrer(tag, digest, referrer_subject(tag), inventory)
+        elif (subject := referrer_subject(tag)) is not None and owner.kept is KeepReason.FOLLOWS_PARENT:
+            verdicts[tag] = Verdict(tag, digest, subjects.reason(subject))
         elif owner.rule is None or owner.kept is not None:
             verdicts[tag] = Verdict(tag, digest, owner.kept, rule)
         else:
             owned.setdefault(owner.rule.name, (owner.rule, []))[1].append(tag)
     for owning, tags in owned.values():
-        verdicts.update((verdict.tag, verdict) for verdict in _apply(owning, tags, inventory, now))
+        verdicts.update((verdict.tag, verdict) for verdict in _apply(owning, tags, inventory, subjects, now))
     return verdicts
 
 
@@ -88,12 +89,21 @@ def _tags(inventory: Inventory) -> Iterable[str]:
     yield from inventory.dangling
 
 
-def _referrer(tag: str, digest: Digest | None, subject: Digest | None, inventory: Inventory) -> Verdict:
-    known = subject in inventory.manifests or subject in inventory.tags.values() or bool(inventory.unresolved)
-    return Verdict(tag, digest, KeepReason.FOLLOWS_PARENT if known else KeepReason.ORPHAN_REFERRER)
+class _Subjects:
+    """What a referrer of the repository may belong to: all that a tag names or an index lists."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        children = (child for manifest in inventory.manifests.values() for child in manifest.children)
+        self._known = {subject_key(digest) for digest in (*inventory.tags.values(), *inventory.manifests, *children)}
+        self._doubt = bool(inventory.unresolved)
+
+    def reason(self, subject: str) -> KeepReason:
+        """Say why a referrer of `subject` stays."""
+        known = subject in self._known or self._doubt
+        return KeepReason.FOLLOWS_PARENT if known else KeepReason.ORPHAN_REFERRER
 
 
-def _apply(rule: Rule, tags: list[str], inventory: Inventory, now: datetime) -> Iterable[Verdict]:
+def _apply(rule: Rule, tags: list[str], inventory: Inventory, subjects: _Subjects, now: datetime) -> Iterable[Verdict]:
     """Yield the verdicts of `rule` on the tags that it owns."""
     ranked: dict[str, tuple[Digest, datetime]] = {}
     for tag in tags:
@@ -102,7 +112,7 @@ def _apply(rule: Rule, tags: list[str], inventory: Inventory, now: datetime) -> 
         if manifest.format is Format.UNKNOWN:
             yield Verdict(tag, digest, KeepReason.UNKNOWN_FORMAT, rule.name)
         elif manifest.subject is not None:
-            yield _referrer(tag, digest, manifest.subject, inventory)
+            yield Verdict(tag, digest, subjects.reason(subject_key(manifest.subject)))
         elif manifest.created is None or not plausible(manifest.created, now):
             yield Verdict(tag, digest, KeepReason.UNKNOWN_DATE, rule.name, date=manifest.created)
         else:

@@ -42,16 +42,15 @@ class Endpoint:
     def of(cls, url: str) -> Endpoint:
         """Return the origin of an absolute http or https URL; raise `ValueError` for any other."""
         parts = urlsplit(url)
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.username is not None:
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.username is not None or parts.port == 0:
             raise ValueError("not an http or https URL")
         return cls(parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme])
 
     @property
     def link_local(self) -> bool:
         """Whether it is an address where clouds serve their metadata; names are resolved by nobody here."""
-        try:
-            address = ipaddress.ip_address(self.host)
-        except ValueError:
+        address = _address(self.host)
+        if address is None:
             return False
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return address.is_link_local or (mapped is not None and mapped.is_link_local)
@@ -88,3 +87,24 @@ class TrustedHosts:
         if not any(host.covers(endpoint) for host in self.hosts):
             return "it is not among the hosts that the credential was meant for"
         return None
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that `host` spells, in any form that a system's resolver takes; None for a name."""
+    host = host.rstrip(".")
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    try:
+        # inet_aton(3): 169.254.43518, 0xa9fea9fe and 2852039166 are all 169.254.169.254.
+        *leading, last = (int(part, _base(part)) for part in host.split("."))
+        return ipaddress.IPv4Address(last + sum(part << 8 * (3 - place) for place, part in enumerate(leading)))
+    except ValueError:
+        return None
+
+
+def _base(number: str) -> int:
+    if number.startswith("0x"):
+        return 16
+    return 8 if number.startswith("0") else 10

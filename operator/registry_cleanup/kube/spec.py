@@ -9,7 +9,16 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from registry_cleanup.domain.policy import (
@@ -31,7 +40,7 @@ REQUEST_ANNOTATION = f"{GROUP}/run-requested-at"
 
 # Bound of `status.lastHandledRunRequest`.
 _LONGEST_REQUEST = 256
-_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
+_DURATION = re.compile(r"(?:([0-9]{1,19})d)?(?:([0-9]{1,19})h)?(?:([0-9]{1,19})m)?(?:([0-9]{1,19})s)?")
 # Longer than any registry has existed; larger numbers overflow dates, which has emptied registries elsewhere.
 _LONGEST = timedelta(days=36500)
 
@@ -48,16 +57,24 @@ class InvalidSpecError(ValueError):
         super().__init__("; ".join(f"{path}: {message}" for path, message in self.errors))
 
 
+class _FieldError(ValueError):
+    """What is wrong with one field, found where several are looked at together."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 def parse_duration(text: str) -> timedelta:
     """Return the duration of `30d`, `12h`, `1d12h` and the like; a day is 24 h. Raises `ValueError`."""
     match = _DURATION.fullmatch(text)
     if not text or match is None:
         raise ValueError("is not a duration; write for example '30d', '12h' or '1d12h' (units d, h, m, s)")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    duration = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    if not timedelta(0) < duration <= _LONGEST:
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if not 0 < total <= _LONGEST.total_seconds():
         raise ValueError("must be more than 0 and at most 36500d")
-    return duration
+    return timedelta(seconds=total)
 
 
 def _check(parse: Callable[[str], object]) -> AfterValidator:
@@ -75,7 +92,7 @@ def _origin(text: str) -> None:
         Endpoint.of(text)
     except ValueError as error:
         raise ValueError("is not a URL; write for example 'https://registry.example.com:5000'") from error
-    if re.fullmatch(r"https?://[^/?#@]+", text) is None:
+    if re.fullmatch(r"https?://[^/?#@\s]+", text) is None:
         raise ValueError("must be scheme, host and port only, without path; write 'https://host[:port]'")
     if Endpoint.of(text).link_local:
         raise ValueError("is a link-local address, which is never a registry")
@@ -132,10 +149,13 @@ class RegistrySpec(Model):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.service_account_name is not None and self.secret_ref is not None:
-            raise ValueError("serviceAccountName and secretRef exclude each other; keep one of them")
-        for name, url in (("url", self.url), ("tokenURL", self.token_url)):
-            if url is not None and url.startswith("http:") and not self.insecure:
-                raise ValueError(f"{name} is http, which needs insecure: true; better write https")
+            raise _FieldError(".serviceAccountName", "excludes secretRef; keep one of them")
+        for field, url in ((".url", self.url), (".tokenURL", self.token_url)):
+            if url is not None and Endpoint.of(url).scheme == "http":
+                if not self.insecure:
+                    raise _FieldError(field, "is http, which needs insecure: true; better write https")
+                if self.service_account_name is not None:
+                    raise _FieldError(field, "is http, over which a ServiceAccount's token is never sent; write https")
         return self
 
 
@@ -189,15 +209,21 @@ class PolicySpec(Model):
     time_zone: ZoneText | None = None
     suspend: bool = False
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        names = [rule.name for rule in self.rules]
+    @field_validator("rules")
+    @classmethod
+    def _names_are_unique(cls, rules: list[RuleSpec]) -> list[RuleSpec]:
+        names = [rule.name for rule in rules]
         for index, name in enumerate(names):
             if name in names[:index]:
-                raise ValueError(f"rules[{index}].name: {name!r} is used twice; rule names are unique")
-        if self.time_zone is not None and self.schedule is None:
-            raise ValueError("timeZone: has no meaning without schedule; add one or remove it")
-        return self
+                raise _FieldError(f"[{index}].name", f"{name!r} is used twice; give each rule its own name")
+        return rules
+
+    @field_validator("time_zone")
+    @classmethod
+    def _has_a_schedule(cls, zone: str | None, known: ValidationInfo) -> str | None:
+        if zone is not None and known.data.get("schedule", zone) is None:
+            raise ValueError("has no meaning without schedule; add one or remove it")
+        return zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,5 +318,7 @@ def _explain(problem: Mapping[str, Any]) -> tuple[str, str]:
     path = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return path, "is not a field that this operator knows; remove it, or upgrade the operator"
-    message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else str(problem["msg"])
-    return path, message
+    if problem["type"] != "value_error":
+        return path, str(problem["msg"])
+    error = problem["ctx"]["error"]
+    return path + error.field if isinstance(error, _FieldError) else path, str(error)

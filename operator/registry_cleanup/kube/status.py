@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from registry_cleanup.domain.deletion import Deletion
 from registry_cleanup.domain.run import Failure, Phase, PlanSummary, RunOrder, RunReport, Trigger
 
+# Bytes of a message's JSON; the schema counts characters.
 _MESSAGE = 1024
 _FAILING = frozenset({Phase.FAILED, Phase.PARTIAL, Phase.BLOCKED})
 
@@ -178,6 +181,11 @@ class StatusWriter:
             self._set("Reconciling", "True", "Planning", "the first plan of this generation is on its way")
             if (ready := self._status.condition("Ready")) is None or ready.observed_generation != self._generation:
                 self._set("Ready", "Unknown", "Planning", "the first plan of this generation is on its way")
+            stalled = self._status.condition("Stalled")
+            if stalled is not None and stalled.observed_generation != self._generation:
+                self._set(
+                    "Stalled", "False", "Planning", "what stalled an earlier generation may be mended by this one"
+                )
         started = rfc3339(order.start) or ""
         return self._update(
             last_run=LastRun(
@@ -320,4 +328,12 @@ def _plan(plan: PlanSummary, generation: int) -> PlanStatus:
 
 
 def _short(message: str) -> str:
-    return message if len(message) <= _MESSAGE else message[: _MESSAGE - 1] + "…"
+    """Return as much of `message` as takes no more than its share of the 16 KiB, as JSON."""
+    if _size(message) <= _MESSAGE:
+        return message
+    sizes = accumulate(map(_size, message), initial=_size("…"))
+    return message[: sum(size <= _MESSAGE for size in sizes) - 1] + "…"
+
+
+def _size(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode()) - len('""')

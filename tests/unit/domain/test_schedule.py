@@ -1,0 +1,316 @@
+"""When a policy is due: cron times through daylight saving, missed times, and the states of a policy."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from registry_cleanup.domain.run import Trigger
+from registry_cleanup.domain.schedule import (
+    Due,
+    InvalidScheduleError,
+    Schedule,
+    State,
+    Wait,
+    due,
+    parse_time_zone,
+)
+
+_UTC, _BERLIN, _NEW_YORK = "Etc/UTC", "Europe/Berlin", "America/New_York"
+
+
+def _schedule(text: str, zone: str = _UTC) -> Schedule:
+    return Schedule(text, parse_time_zone(zone))
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text + "+00:00")
+
+
+def _times(schedule: Schedule, after: str, until: str) -> list[str]:
+    """Return the scheduled times in UTC, without seconds."""
+    found = []
+    time = schedule.after(_at(after))
+    while time <= _at(until):
+        found.append(f"{time:%Y-%m-%d %H:%M}")
+        time = schedule.after(time)
+    return found
+
+
+# Expressions
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("0 3 * * *", "2026-06-15 03:00"),
+        ("*/15 * * * *", "2026-06-15 00:15"),
+        ("30 22 * * 1-5", "2026-06-15 22:30"),
+        ("0 0 1 * *", "2026-07-01 00:00"),
+        ("0 0 * * SUN", "2026-06-21 00:00"),
+        ("0 0 * * 7", "2026-06-21 00:00"),
+        ("0 0 29 2 *", "2028-02-29 00:00"),
+        ("0 0 1 JAN *", "2027-01-01 00:00"),
+        ("@hourly", "2026-06-15 01:00"),
+        ("@daily", "2026-06-16 00:00"),
+        ("@midnight", "2026-06-16 00:00"),
+        ("@weekly", "2026-06-21 00:00"),
+        ("@monthly", "2026-07-01 00:00"),
+        ("@yearly", "2027-01-01 00:00"),
+        ("@annually", "2027-01-01 00:00"),
+    ],
+)
+def test_five_fields_and_macros_are_read_as_cron_reads_them(text: str, first: str) -> None:
+    assert f"{_schedule(text).after(_at('2026-06-15T00:00')):%Y-%m-%d %H:%M}" == first
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   ", "0 3 * *", "0 3 * * * *", "@reboot", "@every 5m", "daily", "TZ=UTC 0 3 * * *"]
+)
+def test_other_numbers_of_fields_are_refused_with_what_is_needed(text: str) -> None:
+    with pytest.raises(InvalidScheduleError, match=r"needs five fields .* or a macro such as '@daily'"):
+        _schedule(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["60 3 * * *", "0 24 * * *", "0 0 32 * *", "0 0 * 13 *", "0 0 * * 8", "a b c d e", "5-1 * * * *"]
+)
+def test_fields_that_cannot_be_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(InvalidScheduleError, match=r"is not a cron expression; write for example '0 3 \* \* \*'"):
+        _schedule(text)
+
+
+@pytest.mark.parametrize("text", ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4 *"])
+def test_a_day_that_never_comes_is_refused(text: str) -> None:
+    with pytest.raises(InvalidScheduleError, match=r"names a day that never comes|is not a cron expression"):
+        _schedule(text)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Mars/Olympus", "../etc/passwd", "/etc/localtime", "Europe", "CEST+2", "Europe/Berlin "]
+)
+def test_a_time_zone_that_is_not_known_is_refused_with_an_example(name: str) -> None:
+    with pytest.raises(InvalidScheduleError, match="is not an IANA time zone; write for example 'Europe/Berlin'"):
+        parse_time_zone(name)
+
+
+# Daylight saving. Berlin: 2026-03-29, 2026-10-25, 2027-03-28, 2027-10-31 at 01:00 UTC.
+# New York: 2026-03-08, 2027-03-14 at 07:00 UTC; 2026-11-01, 2027-11-07 at 06:00 UTC.
+
+
+@pytest.mark.parametrize(
+    ("zone", "after", "until", "times"),
+    [
+        (
+            _BERLIN,
+            "2026-03-27T12:00",
+            "2026-03-31T00:00",
+            ["2026-03-28 01:30", "2026-03-30 00:30"],
+        ),
+        (_BERLIN, "2027-03-26T12:00", "2027-03-30T00:00", ["2027-03-27 01:30", "2027-03-29 00:30"]),
+        (_NEW_YORK, "2026-03-06T12:00", "2026-03-10T00:00", ["2026-03-07 07:30", "2026-03-09 06:30"]),
+        (_NEW_YORK, "2027-03-12T12:00", "2027-03-16T00:00", ["2027-03-13 07:30", "2027-03-15 06:30"]),
+    ],
+)
+def test_a_local_time_that_daylight_saving_skips_is_skipped(
+    zone: str, after: str, until: str, times: list[str]
+) -> None:
+    assert _times(_schedule("30 2 * * *", zone), after, until) == times
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "after", "until", "times"),
+    [
+        (
+            "30 2 * * *",
+            _BERLIN,
+            "2026-10-24T12:00",
+            "2026-10-26T12:00",
+            ["2026-10-25 00:30", "2026-10-26 01:30"],
+        ),
+        (
+            "30 2 * * *",
+            _BERLIN,
+            "2027-10-30T12:00",
+            "2027-11-01T12:00",
+            ["2027-10-31 00:30", "2027-11-01 01:30"],
+        ),
+        (
+            "30 1 * * *",
+            _NEW_YORK,
+            "2026-10-31T12:00",
+            "2026-11-02T12:00",
+            ["2026-11-01 05:30", "2026-11-02 06:30"],
+        ),
+        (
+            "30 1 * * *",
+            _NEW_YORK,
+            "2027-11-06T12:00",
+            "2027-11-08T12:00",
+            ["2027-11-07 05:30", "2027-11-08 06:30"],
+        ),
+        # From between the two passes, and from within the second.
+        ("30 2 * * *", _BERLIN, "2026-10-25T00:45", "2026-10-26T12:00", ["2026-10-26 01:30"]),
+        ("30 2 * * *", _BERLIN, "2026-10-25T01:15", "2026-10-26T12:00", ["2026-10-26 01:30"]),
+        ("30 2 * * *", _BERLIN, "2026-10-25T01:45", "2026-10-26T12:00", ["2026-10-26 01:30"]),
+        # Every local time once: nothing in the second pass, and on it goes after it.
+        (
+            "*/30 * * * *",
+            _BERLIN,
+            "2026-10-24T23:45",
+            "2026-10-25T02:30",
+            ["2026-10-25 00:00", "2026-10-25 00:30", "2026-10-25 02:00", "2026-10-25 02:30"],
+        ),
+    ],
+)
+def test_a_local_time_that_daylight_saving_repeats_runs_once(
+    text: str, zone: str, after: str, until: str, times: list[str]
+) -> None:
+    assert _times(_schedule(text, zone), after, until) == times
+
+
+@pytest.mark.parametrize("zone", [_BERLIN, _NEW_YORK])
+def test_a_daily_time_comes_once_on_every_day_that_has_it(zone: str) -> None:
+    for hour in range(24):
+        times = [
+            datetime.fromisoformat(f"{time}+00:00").astimezone(parse_time_zone(zone))
+            for time in _times(_schedule(f"15 {hour} * * *", zone), "2026-01-01T12:00", "2027-12-30T12:00")
+        ]
+        assert all((time.hour, time.minute) == (hour, 15) for time in times)
+        gaps = {(later.date() - earlier.date()).days for earlier, later in pairwise(times)}
+        assert gaps == ({1, 2} if hour == 2 else {1})
+
+
+def test_a_time_that_is_now_is_not_after_now() -> None:
+    assert _schedule("0 3 * * *").after(_at("2026-06-15T03:00")) == _at("2026-06-16T03:00")
+    assert _schedule("0 3 * * *").after(_at("2026-06-15T02:59:59.999999")) == _at("2026-06-15T03:00")
+
+
+# Missed times
+
+
+@pytest.mark.parametrize(
+    ("text", "after", "until", "latest"),
+    [
+        ("0 3 * * *", "2026-06-15T04:00", "2026-06-15T23:00", None),
+        ("0 3 * * *", "2026-06-14T04:00", "2026-06-15T03:00", "2026-06-15T03:00"),
+        ("0 3 * * *", "2026-06-15T03:00", "2026-06-15T23:00", None),
+        ("0 3 * * *", "2026-06-01T04:00", "2026-06-15T02:00", "2026-06-14T03:00"),
+        ("0 3 * * *", "2020-01-01T00:00", "2026-06-15T02:00", "2026-06-14T03:00"),
+        ("* * * * *", "2016-01-01T00:00", "2026-06-15T02:00:30", "2026-06-15T02:00"),
+        ("* * * * *", "2026-06-15T01:58", "2026-06-15T02:00:30", "2026-06-15T02:00"),
+        ("0 * * * *", "2026-06-15T01:30", "2026-06-15T02:30", "2026-06-15T02:00"),
+        ("0 0 1 * *", "2026-01-15T00:00", "2026-06-15T00:00", "2026-06-01T00:00"),
+        ("@yearly", "2016-06-01T00:00", "2026-06-15T00:00", "2026-01-01T00:00"),
+        ("0 0 29 2 *", "2016-06-01T00:00", "2026-06-15T00:00", "2024-02-29T00:00"),
+        ("@yearly", "2025-12-31T00:00", "2026-06-15T00:00", "2026-01-01T00:00"),
+    ],
+)
+def test_missed_times_count_once_as_the_last_of_them(text: str, after: str, until: str, latest: str | None) -> None:
+    expected = _at(latest) if latest is not None else None
+    assert _schedule(text).latest(_at(after), _at(until)) == expected
+
+
+def test_in_the_second_pass_of_a_repeated_hour_the_last_time_lies_in_the_first() -> None:
+    every_minute = _schedule("* * * * *", _BERLIN)
+    assert every_minute.latest(_at("2026-10-20T00:00"), _at("2026-10-25T01:30")) == _at("2026-10-25T00:59")
+
+
+# States
+
+_NIGHTLY = _schedule("0 3 * * *")
+_PLANNED = _at("2026-06-14T12:00")
+_NOON = _at("2026-06-15T12:00")
+
+
+def _state(
+    *,
+    generation: int = 1,
+    planned: int | None = 1,
+    request: str | None = None,
+    handled: str | None = None,
+    schedule: Schedule | None = None,
+    last_scheduled: datetime | None = None,
+    planned_at: datetime | None = _PLANNED,
+    dry_run: bool = False,
+    retry_at: datetime | None = None,
+) -> State:
+    return State(
+        generation,
+        planned,
+        planned_at if planned is not None else None,
+        request,
+        handled,
+        schedule,
+        last_scheduled,
+        dry_run,
+        retry_at,
+    )
+
+
+_PLAN = Due(Trigger.SPEC_CHANGE, plan_only=True)
+_LAST_NIGHT = _at("2026-06-15T03:00")
+_TONIGHT = Wait(_at("2026-06-16T03:00"))
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        # A generation that was never planned is planned, and that is all.
+        (_state(planned=None), _PLAN),
+        (_state(generation=2), _PLAN),
+        (_state(planned=None, request="now"), _PLAN),
+        (_state(generation=2, request="now", handled="before"), _PLAN),
+        (_state(generation=2, schedule=_NIGHTLY), _PLAN),
+        (_state(planned=None, dry_run=True), _PLAN),
+        # Until it could be planned it is tried again, not before its time, or when a person asks.
+        (_state(planned=None, retry_at=_NOON + timedelta(seconds=10)), Wait(_NOON + timedelta(seconds=10))),
+        (_state(planned=None, retry_at=_NOON), _PLAN),
+        (_state(planned=None, retry_at=_NOON + timedelta(seconds=10), request="now"), _PLAN),
+        (
+            _state(planned=None, retry_at=_NOON + timedelta(seconds=10), request="now", handled="now"),
+            Wait(_NOON + timedelta(seconds=10)),
+        ),
+        # A planned one runs when it is asked to.
+        (_state(), Wait(None)),
+        (_state(request="now"), Due(Trigger.REQUEST, plan_only=False)),
+        (_state(request="now", dry_run=True), Due(Trigger.REQUEST, plan_only=True)),
+        (_state(request="now", handled="now"), Wait(None)),
+        (_state(request="again", handled="now"), Due(Trigger.REQUEST, plan_only=False)),
+        (_state(handled="now"), Wait(None)),
+        (_state(request="", handled=None), Due(Trigger.REQUEST, plan_only=False)),
+        # Or when its time has come.
+        (_state(schedule=_NIGHTLY), Due(Trigger.SCHEDULE, plan_only=False, scheduled_for=_LAST_NIGHT)),
+        (_state(schedule=_NIGHTLY, dry_run=True), Due(Trigger.SCHEDULE, plan_only=True, scheduled_for=_LAST_NIGHT)),
+        (_state(schedule=_NIGHTLY, last_scheduled=_LAST_NIGHT), _TONIGHT),
+        (
+            _state(schedule=_NIGHTLY, last_scheduled=_at("2026-06-01T03:00")),
+            Due(Trigger.SCHEDULE, plan_only=False, scheduled_for=_LAST_NIGHT),
+        ),
+        # What was missed before the plan was published is not caught up with.
+        (_state(schedule=_NIGHTLY, planned_at=_at("2026-06-15T11:00")), _TONIGHT),
+        (
+            _state(schedule=_NIGHTLY, planned_at=_at("2026-06-15T11:00"), last_scheduled=_at("2026-06-01T03:00")),
+            _TONIGHT,
+        ),
+        (_state(schedule=_NIGHTLY, planned_at=_LAST_NIGHT), _TONIGHT),
+        # A request comes before a time that was missed; that follows.
+        (_state(schedule=_NIGHTLY, request="now"), Due(Trigger.REQUEST, plan_only=False)),
+    ],
+)
+def test_the_state_of_a_policy_says_what_is_due(state: State, expected: Due | Wait) -> None:
+    assert due(state, _NOON) == expected
+
+
+def test_a_policy_that_waits_is_due_when_its_time_comes() -> None:
+    state = _state(schedule=_NIGHTLY, last_scheduled=_LAST_NIGHT)
+    wait = due(state, _NOON)
+    assert isinstance(wait, Wait)
+    assert wait.until is not None
+    assert due(state, wait.until) == Due(Trigger.SCHEDULE, plan_only=False, scheduled_for=wait.until)
+
+
+def test_a_time_zone_moves_the_time_at_which_a_policy_is_due() -> None:
+    state = _state(schedule=_schedule("0 3 * * *", _BERLIN), last_scheduled=_LAST_NIGHT)
+    assert due(state, _NOON) == Wait(_at("2026-06-16T01:00"))
+    assert due(state, datetime(2026, 6, 16, 0, 59, tzinfo=UTC)) == Wait(_at("2026-06-16T01:00"))

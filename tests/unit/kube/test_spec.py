@@ -1,0 +1,382 @@
+"""From the resource to the policy: every error with its field's path and what to write, and a full spec in values."""
+
+import copy
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from registry_cleanup.domain.policy import Policy, Rule
+from registry_cleanup.kube.spec import (
+    REQUEST_ANNOTATION,
+    ConfigMapReference,
+    InvalidSpecError,
+    parse_duration,
+    parse_policy,
+)
+from tests.support.builders import minimal_spec, resource
+
+_ABSENT = object()
+_TAGS = {"include": [".*"]}
+
+
+def _changed(spec: Mapping[str, Any], path: str, value: object) -> dict[str, Any]:
+    """Return `spec` with one field set, or removed; numbers in `path` are places in lists."""
+    changed = copy.deepcopy(dict(spec))
+    *way, last = path.split(".")
+    target: Any = changed
+    for part in way:
+        target = target[int(part)] if part.isdigit() else target.setdefault(part, {})
+    if value is _ABSENT:
+        del target[last]
+    else:
+        target[int(last) if last.isdigit() else last] = value
+    return changed
+
+
+def _errors(spec: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    with pytest.raises(InvalidSpecError) as caught:
+        parse_policy(resource(spec))
+    return caught.value.errors
+
+
+_UNKNOWN = "is not a field that this operator knows; remove it, or upgrade the operator"
+
+# What is set where, the path that is told, and words of what is told.
+_WRONG: list[tuple[str, object, str, str]] = [
+    # A mistyped or newer field, at each level.
+    ("dryrun", True, "spec.dryrun", _UNKNOWN),
+    ("dry_run", False, "spec.dry_run", _UNKNOWN),
+    ("gracePeriod", "24h", "spec.gracePeriod", _UNKNOWN),
+    ("registry.host", "x", "spec.registry.host", _UNKNOWN),
+    ("registry.secretRef", {"name": "a", "namespace": "b"}, "spec.registry.secretRef.namespace", _UNKNOWN),
+    ("registry.caConfigMapRef", {"name": "a", "keys": "b"}, "spec.registry.caConfigMapRef.keys", _UNKNOWN),
+    ("repositories.excludes", ["x"], "spec.repositories.excludes", _UNKNOWN),
+    ("rules.0.olderthan", "1d", "spec.rules[0].olderthan", _UNKNOWN),
+    ("rules.0.tags.exlude", ["x"], "spec.rules[0].tags.exlude", _UNKNOWN),
+    ("rules.0.keep", {"latest": 3}, "spec.rules[0].keep.latest", _UNKNOWN),
+    ("rules.0.repositories", {"include": ["x"], "only": ["y"]}, "spec.rules[0].repositories.only", _UNKNOWN),
+    # What must be there.
+    ("registry", _ABSENT, "spec.registry", "required"),
+    ("registry.url", _ABSENT, "spec.registry.url", "required"),
+    ("repositories", _ABSENT, "spec.repositories", "required"),
+    ("repositories.include", _ABSENT, "spec.repositories.include", "required"),
+    ("repositories.include", [], "spec.repositories.include", "at least 1 item"),
+    ("rules", _ABSENT, "spec.rules", "required"),
+    ("rules", [], "spec.rules", "at least 1 item"),
+    ("rules.0.name", _ABSENT, "spec.rules[0].name", "required"),
+    ("rules.0.name", "", "spec.rules[0].name", "at least 1 character"),
+    ("rules.0.tags", _ABSENT, "spec.rules[0].tags", "required"),
+    ("rules.0.tags.include", [], "spec.rules[0].tags.include", "at least 1 item"),
+    ("registry.secretRef", {}, "spec.registry.secretRef.name", "required"),
+    # Nothing is converted.
+    ("dryRun", "false", "spec.dryRun", "valid boolean"),
+    ("dryRun", 0, "spec.dryRun", "valid boolean"),
+    ("suspend", "yes", "spec.suspend", "valid boolean"),
+    ("minTagsPerRepository", "1", "spec.minTagsPerRepository", "valid integer"),
+    ("minTagsPerRepository", -1, "spec.minTagsPerRepository", "greater than or equal to 0"),
+    ("rules.0.keep", {"mostRecent": 0}, "spec.rules[0].keep.mostRecent", "greater than or equal to 1"),
+    ("rules.0.keep", {"mostRecent": "3"}, "spec.rules[0].keep.mostRecent", "valid integer"),
+    ("rules.0.tags.include", ".*", "spec.rules[0].tags.include", "valid list"),
+    ("rules.0.tags.include.0", 7, "spec.rules[0].tags.include[0]", "valid string"),
+    # Patterns.
+    ("repositories.include.0", "Team/*", "spec.repositories.include[0]", "'T', which no repository can have"),
+    ("repositories.include.0", "", "spec.repositories.include[0]", "write '**' for every repository"),
+    ("repositories.exclude", ["ok", "a b"], "spec.repositories.exclude[1]", "which no repository can have"),
+    (
+        "rules.0.repositories",
+        {"include": ["{a,b}"]},
+        "spec.rules[0].repositories.include[0]",
+        "which no repository can have",
+    ),
+    ("rules.0.tags.include", ["ok", "["], "spec.rules[0].tags.include[1]", "RE2 syntax: missing ]"),
+    ("rules.0.tags.include.0", "(?!latest).*", "spec.rules[0].tags.include[0]", "RE2 syntax: invalid perl operator"),
+    ("rules.0.tags.include.0", "", "spec.rules[0].tags.include[0]", "write '.*' for every tag"),
+    ("rules.0.tags.exclude", ["*"], "spec.rules[0].tags.exclude[0]", "RE2 syntax: no argument for repetition"),
+    ("keepTags", ["v1", "("], "spec.keepTags[1]", "RE2 syntax: missing )"),
+    # Durations.
+    ("rules.0.olderThan", "", "spec.rules[0].olderThan", "write for example '30d', '12h'"),
+    ("rules.0.olderThan", "30", "spec.rules[0].olderThan", "write for example '30d', '12h'"),
+    ("rules.0.olderThan", "1w", "spec.rules[0].olderThan", "units d, h, m, s"),
+    ("rules.0.olderThan", "12h1d", "spec.rules[0].olderThan", "is not a duration"),
+    ("rules.0.olderThan", "-1d", "spec.rules[0].olderThan", "is not a duration"),
+    ("rules.0.olderThan", "1.5d", "spec.rules[0].olderThan", "is not a duration"),
+    ("rules.0.olderThan", " 1d", "spec.rules[0].olderThan", "is not a duration"),
+    ("rules.0.olderThan", "٣d", "spec.rules[0].olderThan", "is not a duration"),
+    ("rules.0.olderThan", 30, "spec.rules[0].olderThan", "valid string"),
+    ("rules.0.olderThan", "0d", "spec.rules[0].olderThan", "must be more than 0 and at most 36500d"),
+    ("rules.0.olderThan", "999999d", "spec.rules[0].olderThan", "must be more than 0 and at most 36500d"),
+    ("rules.0.olderThan", "9" * 19 + "s", "spec.rules[0].olderThan", "must be more than 0 and at most 36500d"),
+    ("rules.0.olderThan", "36500d1s", "spec.rules[0].olderThan", "must be more than 0 and at most 36500d"),
+    # Rules.
+    ("rules.0.olderThan", _ABSENT, "spec.rules[0]", "neither olderThan nor keep.mostRecent"),
+    (
+        "rules.0",
+        {"name": "x", "tags": _TAGS, "keep": {}},
+        "spec.rules[0]",
+        "would prune everything it matches; add one",
+    ),
+    (
+        "rules",
+        [{"name": name, "tags": _TAGS, "olderThan": "1d"} for name in ("a", "b", "a")],
+        "spec.rules[2].name",
+        "'a' is used twice; give each rule its own name",
+    ),
+    # Times.
+    ("schedule", "0 3 * *", "spec.schedule", "needs five fields"),
+    ("schedule", "0 3 * * * *", "spec.schedule", "needs five fields"),
+    ("schedule", "61 3 * * *", "spec.schedule", "write for example '0 3 * * *'"),
+    ("schedule", "@reboot", "spec.schedule", "a macro such as '@daily'"),
+    ("timeZone", "Europe/Berlin", "spec.timeZone", "has no meaning without schedule; add one or remove it"),
+    ("timeZone", "Mars/Olympus", "spec.timeZone", "write for example 'Europe/Berlin'"),
+    # The registry.
+    ("registry.type", "Harbor", "spec.registry.type", "'Auto', 'Distribution' or 'OpenShift'"),
+    ("registry.url", "", "spec.registry.url", "write for example 'https://registry.example.com:5000'"),
+    ("registry.url", "registry.example.com", "spec.registry.url", "is not a URL; write for example"),
+    ("registry.url", "ftp://registry.example.com", "spec.registry.url", "is not a URL"),
+    ("registry.url", "https://user:secret@registry.example.com", "spec.registry.url", "is not a URL"),
+    ("registry.url", "https://registry.example.com:99999", "spec.registry.url", "is not a URL"),
+    ("registry.url", "https://registry.example.com:0", "spec.registry.url", "is not a URL"),
+    ("registry.url", "https://registry.example.com/", "spec.registry.url", "write 'https://host[:port]'"),
+    ("registry.url", "https://registry.example.com/v2", "spec.registry.url", "without path"),
+    ("registry.url", "https://registry.example.com?x=1", "spec.registry.url", "scheme, host and port only"),
+    ("registry.url", "https://registry.example.com\n", "spec.registry.url", "scheme, host and port only"),
+    ("registry.url", "https://169.254.169.254", "spec.registry.url", "is a link-local address"),
+    ("registry.url", "https://[fe80::1]:5000", "spec.registry.url", "is a link-local address"),
+    ("registry.url", "https://2852039166", "spec.registry.url", "is a link-local address"),
+    ("registry.url", "http://registry.example.com", "spec.registry.url", "needs insecure: true; better write https"),
+    ("registry.tokenURL", "/token", "spec.registry.tokenURL", "is not a URL; write for example"),
+    ("registry.tokenURL", "https://u:p@host/token", "spec.registry.tokenURL", "is not a URL"),
+    ("registry.tokenURL", "http://host/token", "spec.registry.tokenURL", "needs insecure: true"),
+    ("registry.tokenURL", " HTTP://host/token", "spec.registry.tokenURL", "needs insecure: true"),
+    ("registry.tokenURL", "https://169.254.169.254/token", "spec.registry.tokenURL", "is a link-local address"),
+    (
+        "registry",
+        {"url": "https://host", "serviceAccountName": "a", "secretRef": {"name": "b"}},
+        "spec.registry.serviceAccountName",
+        "excludes secretRef; keep one of them",
+    ),
+    (
+        "registry",
+        {"url": "http://host", "insecure": True, "serviceAccountName": "a"},
+        "spec.registry.url",
+        "over which a ServiceAccount's token is never sent",
+    ),
+    (
+        "registry",
+        {"url": "https://host", "tokenURL": "http://host/t", "insecure": True, "serviceAccountName": "a"},
+        "spec.registry.tokenURL",
+        "over which a ServiceAccount's token is never sent",
+    ),
+]
+
+
+@pytest.mark.parametrize(("where", "value", "path", "words"), _WRONG)
+def test_what_is_wrong_is_told_with_its_path_and_what_to_write(
+    where: str, value: object, path: str, words: str
+) -> None:
+    ((told, message),) = _errors(_changed(minimal_spec(), where, value))
+    assert told == path
+    assert words in message
+
+
+def test_all_errors_are_told_at_once() -> None:
+    spec = {
+        "registry": {"url": "nowhere", "port": 5000},
+        "repositories": {"include": ["A"]},
+        "rules": [
+            {"name": "a", "tags": {"include": ["("]}, "olderThan": "1x"},
+            {"name": "b", "tags": _TAGS},
+        ],
+        "keepTags": ["["],
+        "schedule": "never",
+        "timeZone": "Nowhere",
+        "dryRun": "no",
+    }
+    with pytest.raises(InvalidSpecError) as caught:
+        parse_policy(resource(spec))
+    assert {path for path, _ in caught.value.errors} == {
+        "spec.registry.url",
+        "spec.registry.port",
+        "spec.repositories.include[0]",
+        "spec.rules[0].tags.include[0]",
+        "spec.rules[0].olderThan",
+        "spec.rules[1]",
+        "spec.keepTags[0]",
+        "spec.schedule",
+        "spec.timeZone",
+        "spec.dryRun",
+    }
+    assert str(caught.value) == "; ".join(f"{path}: {message}" for path, message in caught.value.errors)
+
+
+def test_two_rules_of_one_name_are_told_beside_other_errors() -> None:
+    rules = [{"name": "a", "tags": _TAGS, "olderThan": "1d"}] * 2
+    spec = _changed(_changed(minimal_spec(rules), "keepTags", ["["]), "timeZone", "Europe/Berlin")
+    assert {path for path, _ in _errors(spec)} == {"spec.rules[1].name", "spec.keepTags[0]", "spec.timeZone"}
+
+
+@pytest.mark.parametrize("spec", [{}, None])
+def test_a_resource_without_spec_is_told_what_it_lacks(spec: dict[str, Any] | None) -> None:
+    body = resource() | {"spec": spec}
+    with pytest.raises(InvalidSpecError) as caught:
+        parse_policy(body)
+    assert [path for path, _ in caught.value.errors] == ["spec.registry", "spec.repositories", "spec.rules"]
+
+
+def test_an_error_never_repeats_the_password_in_a_url() -> None:
+    for field in ("url", "tokenURL"):
+        spec = _changed(minimal_spec(), f"registry.{field}", "https://user:hunter2@host/")
+        assert "hunter2" not in str(_errors(spec))
+
+
+# What is right
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("30d", timedelta(days=30)),
+        ("12h", timedelta(hours=12)),
+        ("90m", timedelta(minutes=90)),
+        ("1s", timedelta(seconds=1)),
+        ("1d12h", timedelta(days=1, hours=12)),
+        ("1d2h3m4s", timedelta(days=1, hours=2, minutes=3, seconds=4)),
+        ("36500d", timedelta(days=36500)),
+        ("030d", timedelta(days=30)),
+        # 30 and 36500 days; the schema allows them.
+        ("2592000s", timedelta(days=30)),
+        ("3153600000s", timedelta(days=36500)),
+    ],
+)
+def test_a_duration_is_days_hours_minutes_and_seconds(text: str, duration: timedelta) -> None:
+    assert parse_duration(text) == duration
+
+
+def test_the_least_spec_has_the_defaults_that_keep() -> None:
+    parsed = parse_policy(resource())
+    policy = parsed.policy
+    assert (parsed.dry_run, parsed.suspend, parsed.schedule, parsed.request) == (True, False, None, None)
+    assert policy.minimum_tags == 1
+    assert [pattern.text for pattern in policy.keep_tags] == ["latest"]
+    assert policy.rules[0].exclude == ()
+    assert (policy.rules[0].repositories, policy.rules[0].most_recent) == (None, None)
+    assert (parsed.registry.type, parsed.registry.insecure, parsed.registry.token_url) == ("Auto", False, None)
+
+
+def test_a_full_spec_becomes_the_values_that_the_planner_works_with() -> None:
+    spec = {
+        "registry": {
+            "url": "https://registry.example.com:5000",
+            "type": "Distribution",
+            "insecure": True,
+            "secretRef": {"name": "login"},
+            "caConfigMapRef": {"name": "ca"},
+            "tokenURL": "https://tokens.example.com/auth?x=1",
+        },
+        "repositories": {"include": ["team/**", "base"], "exclude": ["team/secret"]},
+        "rules": [
+            {
+                "name": "prs",
+                "repositories": {"include": ["team/*"], "exclude": ["team/base"]},
+                "tags": {"include": ["pr-.*", "mr-.*"], "exclude": ["pr-1"]},
+                "olderThan": "1d12h",
+                "keep": {"mostRecent": 3},
+            },
+            {"name": "rest", "tags": {"include": [".*"]}, "keep": {"mostRecent": 5}},
+        ],
+        "keepTags": ["v[0-9]+"],
+        "pruneLatest": False,
+        "minTagsPerRepository": 2,
+        "dryRun": False,
+        "schedule": "0 3 * * *",
+        "timeZone": "Europe/Berlin",
+        "suspend": True,
+    }
+    parsed = parse_policy(resource(spec, annotations={REQUEST_ANNOTATION: "now", "other": "x"}, generation=7))
+    assert (parsed.namespace, parsed.name, parsed.uid, parsed.generation) == ("team", "builds", "a-uid", 7)
+    assert (parsed.request, parsed.dry_run, parsed.suspend) == ("now", False, True)
+    assert parsed.registry.secret_ref is not None
+    assert parsed.registry.secret_ref.name == "login"
+    assert parsed.registry.ca_config_map_ref == ConfigMapReference(name="ca", key="ca.crt")
+    assert parsed.registry.token_url == "https://tokens.example.com/auth?x=1"
+    assert parsed.schedule is not None
+    after = parsed.schedule.after(datetime(2026, 6, 15, 12, tzinfo=UTC))
+    assert after == datetime(2026, 6, 16, 1, tzinfo=UTC)
+    assert _texts(parsed.policy) == {
+        "uid": "a-uid",
+        "registry": "registry.example.com:5000",
+        "include": ["team/**", "base"],
+        "exclude": ["team/secret"],
+        "keep": ["v[0-9]+", "latest"],
+        "minimum": 2,
+        "rules": [
+            ("prs", ["pr-.*", "mr-.*"], ["pr-1"], ["team/*"], ["team/base"], timedelta(days=1, hours=12), 3),
+            ("rest", [".*"], [], [], [], None, 5),
+        ],
+    }
+
+
+def _texts(policy: Policy) -> dict[str, object]:
+    return {
+        "uid": policy.uid,
+        "registry": policy.registry,
+        "include": [glob.text for glob in policy.repositories.include],
+        "exclude": [glob.text for glob in policy.repositories.exclude],
+        "keep": [pattern.text for pattern in policy.keep_tags],
+        "minimum": policy.minimum_tags,
+        "rules": [_parts(rule) for rule in policy.rules],
+    }
+
+
+def _parts(rule: Rule) -> tuple[object, ...]:
+    chosen = rule.repositories
+    return (
+        rule.name,
+        [pattern.text for pattern in rule.include],
+        [pattern.text for pattern in rule.exclude],
+        [glob.text for glob in chosen.include] if chosen is not None else [],
+        [glob.text for glob in chosen.exclude] if chosen is not None else [],
+        rule.older_than,
+        rule.most_recent,
+    )
+
+
+def test_latest_may_go_only_where_the_policy_says_so() -> None:
+    spec = minimal_spec() | {"pruneLatest": True, "keepTags": ["v1"]}
+    assert [pattern.text for pattern in parse_policy(resource(spec)).policy.keep_tags] == ["v1"]
+
+
+@pytest.mark.parametrize(
+    ("url", "registry"),
+    [
+        ("https://registry.example.com", "registry.example.com:443"),
+        ("https://registry.example.com:443", "registry.example.com:443"),
+        ("https://[2001:db8::1]:5000", "[2001:db8::1]:5000"),
+    ],
+)
+def test_a_registry_is_named_with_its_port(url: str, registry: str) -> None:
+    spec = _changed(minimal_spec(), "registry.url", url)
+    assert parse_policy(resource(spec)).policy.registry == registry
+
+
+def test_plain_http_is_accepted_where_insecure_says_so() -> None:
+    registry = {"url": "http://registry.example.com:5000", "tokenURL": "http://host/token", "insecure": True}
+    assert parse_policy(resource(minimal_spec() | {"registry": registry})).registry.insecure
+
+
+@pytest.mark.parametrize(
+    ("annotations", "request_"),
+    [
+        (None, None),
+        ({}, None),
+        ({"other": "x"}, None),
+        ({REQUEST_ANNOTATION: ""}, ""),
+        ({REQUEST_ANNOTATION: "x" * 5000}, "x" * 256),
+    ],
+)
+def test_a_request_is_the_value_of_its_annotation_as_far_as_status_can_repeat_it(
+    annotations: dict[str, str] | None, request_: str | None
+) -> None:
+    assert parse_policy(resource(annotations=annotations)).request == request_

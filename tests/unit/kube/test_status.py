@@ -1,0 +1,461 @@
+"""From runs to status: what each condition says and when it moves, and that status stays small and readable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from registry_cleanup.domain.deletion import Deletion
+from registry_cleanup.domain.run import Counts, Failure, Phase, PlannedItem, PlanSummary, RunOrder, RunReport, Trigger
+from registry_cleanup.domain.verdict import KeepReason, PruneReason
+from registry_cleanup.kube.status import PolicyStatus, StatusWriter, parse_status, parse_time, rfc3339
+from tests.support.builders import NOW, digest
+
+_ORDER = RunOrder("run-1", Trigger.SCHEDULE, plan_only=False, start=NOW)
+_PLAN = PlanSummary("a-hash", NOW, 3, (PlannedItem("team/app", "v1", digest("x"), "builds", ("OlderThan",)),))
+_MEND = Failure("LoginFailed", "the registry refuses the password; correct the Secret", mendable=True, reachable=True)
+_HICCUP = Failure("ServerError", "the registry answers 500", reachable=True)
+_UNREACHABLE = Failure("Unreachable", "the registry does not answer", reachable=False)
+_SKEW = Failure("ClockSkew", "the clocks differ; synchronise them", blocks=True)
+
+
+def _report(
+    phase: Phase = Phase.SUCCEEDED,
+    *failures: Failure,
+    plan: PlanSummary | None = _PLAN,
+    order: RunOrder = _ORDER,
+    deletion: Deletion | None = Deletion.BY_DIGEST,
+    message: str = "what a person should know",
+) -> RunReport:
+    counts = Counts(repositories_scanned=1, tags_scanned=9, tags_planned=3, tags_pruned=3)
+    return RunReport(order, phase, NOW, counts, {"MostRecent": 6}, plan, deletion, failures, message)
+
+
+def _finished(
+    report: RunReport,
+    previous: PolicyStatus | None = None,
+    *,
+    generation: int = 1,
+    now: datetime = NOW,
+    failed_before: bool = False,
+    handled_request: str | None = None,
+    scheduled_for: datetime | None = None,
+    next_time: datetime | None = None,
+) -> PolicyStatus:
+    return StatusWriter(previous or PolicyStatus(), generation, now).finished(
+        report,
+        failed_before=failed_before,
+        handled_request=handled_request,
+        scheduled_for=scheduled_for,
+        next_time=next_time,
+    )
+
+
+def _told(status: PolicyStatus) -> dict[str, str]:
+    """Return status and reason of each condition."""
+    return {each.type: f"{each.status} {each.reason}" for each in status.conditions}
+
+
+def _failing(phase: Phase, *failures: Failure) -> RunReport:
+    return _report(phase, *failures, plan=None, deletion=None)
+
+
+# The course of a policy
+
+
+def test_a_policy_is_reconciling_from_its_first_run_until_it_is_planned() -> None:
+    running = StatusWriter(PolicyStatus(), 1, NOW).running(_ORDER)
+    assert _told(running) == {"Ready": "Unknown Planning", "Reconciling": "True Planning"}
+    assert running.last_run is not None
+    assert (running.last_run.phase, running.last_run.completion_time) == (Phase.RUNNING, None)
+    done = _finished(_report(), running)
+    assert _told(done) == {
+        "DeleteSupported": "True ByDigest",
+        "Ready": "True Succeeded",
+        "Reconciling": "False Planned",
+        "RegistryReachable": "True Answered",
+        "Stalled": "False Working",
+    }
+
+
+def test_a_run_of_a_planned_policy_changes_no_condition() -> None:
+    done = _finished(_report())
+    running = StatusWriter(done, 1, NOW + timedelta(hours=1)).running(_ORDER)
+    assert running.conditions == done.conditions
+
+
+def test_a_failing_policy_is_not_reported_otherwise_while_it_tries_again() -> None:
+    failing = _finished(_report(Phase.PARTIAL, _HICCUP), failed_before=True)
+    running = StatusWriter(failing, 1, NOW).running(_ORDER)
+    assert _told(running)["Ready"] == "False ServerError"
+
+
+def test_a_changed_policy_is_reconciling_again() -> None:
+    changed = StatusWriter(_finished(_report()), 2, NOW).running(_ORDER)
+    assert _told(changed)["Reconciling"] == "True Planning"
+    assert _told(changed)["Ready"] == "Unknown Planning"
+    assert changed.observed_generation == 2
+
+
+def test_a_generation_that_could_not_be_planned_is_still_reconciling() -> None:
+    status = _finished(_failing(Phase.FAILED, _UNREACHABLE))
+    assert _told(status)["Reconciling"] == "True Retrying"
+    assert _told(status)["Ready"] == "Unknown Failed"
+
+
+def test_a_generation_that_was_planned_in_part_is_planned() -> None:
+    status = _finished(_report(Phase.PARTIAL, replace(_HICCUP, repository="team/app")))
+    assert _told(status)["Reconciling"] == "False Planned"
+
+
+# Ready and Stalled
+
+
+@pytest.mark.parametrize(
+    ("phase", "failures", "failed_before", "ready", "stalled"),
+    [
+        (Phase.SUCCEEDED, [], False, "True Succeeded", "False Working"),
+        (Phase.SUCCEEDED, [], True, "True Succeeded", "False Working"),
+        # Once is no sign; a person can wait for the next run.
+        (Phase.PARTIAL, [_HICCUP], False, "True Partial", "False Working"),
+        (Phase.FAILED, [_HICCUP], False, "True Failed", "False Working"),
+        (Phase.BLOCKED, [_SKEW], False, "True Blocked", "False Working"),
+        (Phase.INTERRUPTED, [], True, "True Interrupted", "False Working"),
+        # Twice is.
+        (Phase.PARTIAL, [_HICCUP], True, "False ServerError", "False Working"),
+        (Phase.FAILED, [_HICCUP], True, "False ServerError", "False Working"),
+        (Phase.BLOCKED, [_SKEW], True, "False ClockSkew", "False Working"),
+        (Phase.PARTIAL, [], True, "False RunFailed", "False Working"),
+        # What a person must mend is told at once.
+        (Phase.FAILED, [_MEND], False, "False LoginFailed", "True LoginFailed"),
+        (Phase.PARTIAL, [_HICCUP, _MEND], False, "False LoginFailed", "True LoginFailed"),
+    ],
+)
+def test_ready_and_stalled_tell_what_a_person_has_to_know(
+    *, phase: Phase, failures: list[Failure], failed_before: bool, ready: str, stalled: str
+) -> None:
+    told = _told(_finished(_report(phase, *failures), failed_before=failed_before))
+    assert (told["Ready"], told["Stalled"]) == (ready, stalled)
+
+
+def test_a_run_that_failed_is_remembered_as_failed_and_one_that_was_stopped_is_not() -> None:
+    failing = {phase for phase in Phase if _finished(_report(phase)).failed}
+    assert failing == {Phase.FAILED, Phase.PARTIAL, Phase.BLOCKED}
+    assert not PolicyStatus().failed
+
+
+def test_a_success_ends_what_was_stalled_and_failing() -> None:
+    failing = _finished(_failing(Phase.FAILED, _MEND))
+    assert _told(_finished(_report(), failing)) == {
+        "DeleteSupported": "True ByDigest",
+        "Ready": "True Succeeded",
+        "Reconciling": "False Planned",
+        "RegistryReachable": "True Answered",
+        "Stalled": "False Working",
+    }
+
+
+def test_an_invalid_spec_is_stalled_with_what_is_wrong() -> None:
+    status = StatusWriter(_finished(_report(), next_time=NOW), 2, NOW).invalid("spec.rules[0].olderThan: write 30d")
+    assert {name: told for name, told in _told(status).items() if name in ("Ready", "Reconciling", "Stalled")} == {
+        "Ready": "False InvalidSpec",
+        "Reconciling": "False InvalidSpec",
+        "Stalled": "True InvalidSpec",
+    }
+    stalled = status.condition("Stalled")
+    assert stalled is not None
+    assert (stalled.message, stalled.observed_generation) == ("spec.rules[0].olderThan: write 30d", 2)
+    assert status.next_schedule_time is None
+
+
+def test_a_spec_that_was_mended_is_no_longer_stalled_while_it_is_planned() -> None:
+    invalid = StatusWriter(PolicyStatus(), 1, NOW).invalid("spec.rules: required")
+    running = StatusWriter(invalid, 2, NOW).running(_ORDER)
+    assert _told(running) == {
+        "Ready": "Unknown Planning",
+        "Reconciling": "True Planning",
+        "Stalled": "False Planning",
+    }
+
+
+def test_what_must_be_mended_stays_stalled_while_it_is_tried_again() -> None:
+    stalled = _finished(_failing(Phase.FAILED, _MEND))
+    assert _told(StatusWriter(stalled, 1, NOW).running(_ORDER))["Stalled"] == "True LoginFailed"
+
+
+def test_a_suspended_policy_keeps_what_is_known_of_it_and_has_no_next_time() -> None:
+    done = _finished(_report(), next_time=NOW + timedelta(days=1))
+    assert done.next_schedule_time is not None
+    status = StatusWriter(done, 1, NOW).suspended()
+    assert _told(status)["Ready"] == "True Suspended"
+    assert (_told(status)["Reconciling"], _told(status)["Stalled"]) == ("False Suspended", "False Suspended")
+    assert (status.next_schedule_time, status.plan) == (None, done.plan)
+
+
+def test_a_policy_that_is_suspended_before_it_was_planned_is_not_known_to_be_ready() -> None:
+    assert _told(StatusWriter(_finished(_report()), 2, NOW).suspended())["Ready"] == "Unknown Suspended"
+
+
+def test_a_run_that_ended_without_a_word_is_interrupted() -> None:
+    running = StatusWriter(PolicyStatus(), 1, NOW).running(_ORDER)
+    later = NOW + timedelta(minutes=5)
+    last = StatusWriter(running, 1, later).interrupted("the operator ended").last_run
+    assert last is not None
+    assert (last.phase, last.message, last.completion_time) == (
+        Phase.INTERRUPTED,
+        "the operator ended",
+        rfc3339(later),
+    )
+
+
+# Causes
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        (_report(), "True Answered"),
+        (_failing(Phase.FAILED, _UNREACHABLE), "False Unreachable"),
+        (_failing(Phase.FAILED, _MEND), "True Answered"),
+        (_report(Phase.PARTIAL, _HICCUP, _UNREACHABLE), "False Unreachable"),
+        (_report(Phase.BLOCKED, _SKEW), "True Answered"),
+        (_failing(Phase.FAILED, Failure("SecretMissing", "there is no Secret", mendable=True)), None),
+    ],
+)
+def test_registry_reachable_says_whether_it_answered_as_far_as_that_is_known(
+    report: RunReport, expected: str | None
+) -> None:
+    assert _told(_finished(report)).get("RegistryReachable") == expected
+
+
+_FORBIDDEN = Failure("DeletionDisabled", "the registry does not allow deletion", reachable=True)
+_NO_EFFECT = Failure("DeletionWithoutEffect", "accepted and still there", repository="team/app")
+
+
+@pytest.mark.parametrize(
+    ("deletion", "failures", "expected"),
+    [
+        (Deletion.BY_TAG, [], "True ByTag"),
+        (Deletion.BY_DIGEST, [], "True ByDigest"),
+        (Deletion.UNKNOWN, [], "Unknown Unknown"),
+        (Deletion.DISABLED, [], "False DeletionDisabled"),
+        (Deletion.UNSUPPORTED, [], "False OpenShiftNotYetSupported"),
+        (Deletion.BY_DIGEST, [_HICCUP], "True ByDigest"),
+        (Deletion.UNKNOWN, [_FORBIDDEN], "False DeletionDisabled"),
+        (Deletion.BY_DIGEST, [_NO_EFFECT], "False DeletionWithoutEffect"),
+        (None, [_HICCUP], None),
+    ],
+)
+def test_delete_supported_says_what_was_found_out(
+    deletion: Deletion | None, failures: list[Failure], expected: str | None
+) -> None:
+    report = _report(Phase.PARTIAL if failures else Phase.SUCCEEDED, *failures, deletion=deletion)
+    assert _told(_finished(report)).get("DeleteSupported") == expected
+
+
+def test_what_a_run_did_not_find_out_stays_as_it_was() -> None:
+    done = _finished(_report())
+    failed = _finished(_failing(Phase.FAILED, Failure("SecretMissing", "there is no Secret", mendable=True)), done)
+    for name in ("RegistryReachable", "DeleteSupported"):
+        assert failed.condition(name) == done.condition(name)
+
+
+def test_a_doubt_about_the_clocks_is_told_with_its_message() -> None:
+    status = _finished(_report(Phase.BLOCKED, _SKEW, message=_SKEW.message))
+    ready = status.condition("Ready")
+    assert ready is not None
+    assert (ready.reason, ready.message) == ("Blocked", _SKEW.message)
+    assert status.last_run is not None
+    assert status.last_run.phase is Phase.BLOCKED
+
+
+# Transition times and generations
+
+
+def test_the_transition_time_moves_only_when_the_status_changes() -> None:
+    times = [NOW + timedelta(hours=hour) for hour in range(4)]
+    first = _finished(_report(), now=times[0])
+    second = _finished(_report(Phase.FAILED, _HICCUP, message="other"), first, now=times[1])
+    third = _finished(_report(Phase.FAILED, _HICCUP), second, now=times[2], failed_before=True)
+    fourth = _finished(_report(), third, generation=2, now=times[3])
+    moved = [
+        (ready.status, ready.reason, ready.last_transition_time, ready.observed_generation)
+        for status in (first, second, third, fourth)
+        if (ready := status.condition("Ready")) is not None
+    ]
+    assert moved == [
+        ("True", "Succeeded", rfc3339(times[0]), 1),
+        ("True", "Failed", rfc3339(times[0]), 1),
+        ("False", "ServerError", rfc3339(times[2]), 1),
+        ("True", "Succeeded", rfc3339(times[3]), 2),
+    ]
+    assert {each.last_transition_time for each in fourth.conditions if each.type != "Ready"} == {rfc3339(times[0])}
+
+
+def test_every_condition_that_a_run_sets_names_the_generation_of_the_run() -> None:
+    status = _finished(_report(), _finished(_report()), generation=5)
+    assert status.observed_generation == 5
+    assert {each.observed_generation for each in status.conditions} == {5}
+
+
+def test_conditions_are_sorted_and_there_is_one_of_each_type() -> None:
+    status = _finished(_failing(Phase.FAILED, _MEND), _finished(_report()))
+    names = [each.type for each in status.conditions]
+    assert names == sorted(set(names))
+
+
+# What a run leaves behind
+
+
+def test_a_run_is_told_with_its_counts_and_times() -> None:
+    scheduled, following = NOW - timedelta(seconds=1), NOW + timedelta(days=1)
+    status = _finished(_report(), scheduled_for=scheduled, next_time=following, handled_request="now")
+    told = status.as_json()
+    assert told["lastRun"] == {
+        "id": "run-1",
+        "trigger": "Schedule",
+        "phase": "Succeeded",
+        "dryRun": False,
+        "startTime": "2026-06-15T12:00:00Z",
+        "completionTime": "2026-06-15T12:00:00Z",
+        "counts": {
+            "repositoriesScanned": 1,
+            "repositoriesFailed": 0,
+            "tagsScanned": 9,
+            "tagsMatched": 0,
+            "tagsKept": 0,
+            "tagsPlanned": 3,
+            "tagsPruned": 3,
+            "tagsFailed": 0,
+            "tagsSkipped": 0,
+        },
+        "keptByReason": {"MostRecent": 6},
+        "message": "what a person should know",
+    }
+    assert told["plan"] == {
+        "hash": "a-hash",
+        "observedGeneration": 1,
+        "generatedAt": "2026-06-15T12:00:00Z",
+        "deletions": 3,
+        "sample": [
+            {
+                "repository": "team/app",
+                "tag": "v1",
+                "digest": digest("x"),
+                "rule": "builds",
+                "reasons": ["OlderThan"],
+            }
+        ],
+    }
+    assert told["lastScheduleTime"] == "2026-06-15T11:59:59Z"
+    assert told["nextScheduleTime"] == "2026-06-16T12:00:00Z"
+    assert told["lastSuccessfulTime"] == "2026-06-15T12:00:00Z"
+    assert told["lastHandledRunRequest"] == "now"
+
+
+def test_a_failed_run_leaves_the_last_plan_schedule_and_success_standing() -> None:
+    done = _finished(_report(), scheduled_for=NOW)
+    failed = _finished(_failing(Phase.FAILED, _UNREACHABLE), done, now=NOW + timedelta(days=1))
+    assert (failed.plan, failed.last_schedule_time, failed.last_successful_time) == (
+        done.plan,
+        done.last_schedule_time,
+        done.last_successful_time,
+    )
+
+
+@pytest.mark.parametrize("phase", set(Phase) - {Phase.SUCCEEDED, Phase.RUNNING})
+def test_only_a_success_is_a_success(phase: Phase) -> None:
+    assert _finished(_report(phase)).last_successful_time is None
+
+
+# Bounds and damage
+
+_LONGEST_MESSAGES = {
+    "plain": "x" * 5000,
+    "quoted": '"' * 5000,
+    "wide": "\N{PILE OF POO}" * 5000,
+}
+
+
+@pytest.mark.parametrize("text", _LONGEST_MESSAGES.values(), ids=_LONGEST_MESSAGES.keys())
+def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str) -> None:
+    item = PlannedItem("r" * 255, "t" * 128, digest("x"), "n" * 63, tuple(PruneReason))
+    plan = PlanSummary("f" * 64, NOW, 10**9, (item,) * 10)
+    report = replace(
+        _report(Phase.PARTIAL, replace(_MEND, message=text), plan=plan, deletion=Deletion.DISABLED, message=text),
+        counts=Counts(*[10**9] * 9),
+        kept_by_reason={reason.value: 10**9 for reason in KeepReason},
+    )
+    unreachable = replace(_UNREACHABLE, message=text)
+    forbidden = replace(_FORBIDDEN, message=text)
+    report = replace(report, failures=(*report.failures, unreachable, forbidden))
+    status = _finished(
+        report, scheduled_for=NOW, next_time=NOW, handled_request="\N{PILE OF POO}" * 256, failed_before=True
+    )
+    assert len(status.conditions) == 5
+    for last in (status, StatusWriter(status, 2, NOW).invalid(text)):
+        stored = json.dumps(last.as_json(), ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(stored) < 16 * 1024
+    assert status.last_run is not None
+    assert status.last_run.message is not None
+    assert status.last_run.message.endswith("…")
+    assert len(status.last_run.message) <= 1024
+
+
+def test_a_message_that_fits_is_not_touched() -> None:
+    status = _finished(_report(message="x" * 1024))
+    assert status.last_run is not None
+    assert status.last_run.message == "x" * 1024
+
+
+_GOOD = _finished(_report()).as_json()
+
+
+def test_what_was_written_is_read_again() -> None:
+    assert parse_status(_GOOD) == _finished(_report())
+    assert parse_status(None) == parse_status({}) == PolicyStatus()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"lastRun": "yesterday"},
+        {"lastRun": {**_GOOD["lastRun"], "phase": "Exploded"}},
+        {"lastRun": {"id": "x"}},
+        {"plan": {"hash": "x"}},
+        {"plan": {**_GOOD["plan"], "observedGeneration": "many"}},
+        {"conditions": {"Ready": "True"}},
+        {"conditions": [{"type": "Ready"}]},
+        {"observedGeneration": "first"},
+    ],
+)
+def test_damaged_status_is_read_as_empty_so_that_the_policy_is_planned_anew(damage: Mapping[str, Any]) -> None:
+    assert parse_status({**_GOOD, **damage}) == PolicyStatus()
+
+
+def test_what_a_newer_operator_added_is_passed_over() -> None:
+    added = {**_GOOD, "history": [1, 2], "lastRun": {**_GOOD["lastRun"], "attempts": 3}}
+    assert parse_status(added) == _finished(_report())
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "yesterday", "2026-13-01T00:00:00Z", "2026-06-15", "2026-06-15T12:00:00", "12:00:00Z", "0"]
+)
+def test_a_time_that_cannot_be_read_is_none(text: str | None) -> None:
+    assert parse_time(text) is None
+
+
+@pytest.mark.parametrize("text", ["2026-06-15T12:00:00Z", "2026-06-15T14:00:00+02:00"])
+def test_a_time_is_an_instant(text: str) -> None:
+    assert parse_time(text) == NOW
+
+
+def test_times_are_written_in_utc_and_whole_seconds() -> None:
+    berlin = datetime.fromisoformat("2026-06-15T14:00:00.999999+02:00")
+    assert rfc3339(berlin) == "2026-06-15T12:00:00Z"
+    assert rfc3339(None) is None

@@ -1,0 +1,470 @@
+"""One run against a registry, a guard and a clock that do what a test says: what is planned, pruned and told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import pytest
+from typing_extensions import override
+
+from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome
+from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
+from registry_cleanup.domain.plan import RepositoryPlan, plan_hash
+from registry_cleanup.domain.policy import Policy
+from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.run import Failure, Phase, RunOrder, RunReport, Trigger
+from registry_cleanup.ports import Audit, Clock, Guard, InterruptedRunError, Registry, RunError
+from registry_cleanup.runner import Runner
+from tests.support.builders import NOW, digest, image, inventory, planned, policy, rule, selector
+
+_POLICY = policy(rule(name="builds", days=30))
+_BROKEN = RunError(Failure("MalformedAnswer", "an answer is no JSON", reachable=True))
+_UNREACHABLE = RunError(Failure("Unreachable", "the registry does not answer", reachable=False, stops_run=True))
+
+
+@dataclass
+class _Registry(Registry):
+    """Holds repositories or the errors that reading them raises, and remembers what was deleted from it.
+
+    Attributes:
+        content: by repository.
+        outcomes: of the tags that do not simply go; an error is raised in their place.
+        listing: raised instead of the list of repositories.
+    """
+
+    content: Mapping[str, Inventory | RunError]
+    outcomes: Mapping[str, Outcome | RunError] = field(default_factory=dict)
+    listing: RunError | None = None
+    deletes: Deletion = Deletion.BY_DIGEST
+    offset: timedelta | None = timedelta(0)
+    read: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    pruned: list[str] = field(default_factory=list)
+    visited: list[str] = field(default_factory=list)
+
+    @override
+    async def clock_offset(self) -> timedelta | None:
+        return self.offset
+
+    @override
+    async def repositories(self) -> Sequence[str]:
+        if self.listing is not None:
+            raise self.listing
+        return list(self.content)
+
+    @override
+    async def deletion(self, repository: str) -> Deletion:
+        self.asked.append(repository)
+        return self.deletes
+
+    @override
+    async def inventory(
+        self, repository: str, needs: Callable[[Collection[str]], Needs], known: Mapping[Digest, Manifest]
+    ) -> Inventory:
+        self.read.append(repository)
+        found = self.content[repository]
+        if isinstance(found, RunError):
+            raise found
+        needs(found.tags)
+        return found
+
+    @override
+    async def prune(
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[ItemOutcome, None]:
+        assert deletion is self.deletes
+        self.visited.append(plan.repository)
+        for group in plan.groups:
+            await proceed()
+            for tag in group.tags:
+                outcome = self.outcomes.get(tag, Outcome.PRUNED)
+                if isinstance(outcome, RunError):
+                    raise outcome
+                if outcome is Outcome.PRUNED:
+                    self.pruned.append(f"{plan.repository}:{tag}")
+                yield ItemOutcome(tag, group.digest, outcome, "DENIED" if outcome is Outcome.FAILED else None)
+
+
+@dataclass
+class _Guard(Guard):
+    """Lets a number of steps pass, then stops the run."""
+
+    offset: timedelta | None = timedelta(0)
+    steps: int = 1000
+
+    @override
+    async def clock_offset(self) -> timedelta | None:
+        return self.offset
+
+    @override
+    async def proceed(self) -> None:
+        self.steps -= 1
+        if self.steps < 0:
+            raise InterruptedRunError("the policy was suspended")
+
+
+@dataclass
+class _Audit(Audit):
+    """Remembers what was written down."""
+
+    plans: list[RepositoryPlan] = field(default_factory=list)
+    outcomes: list[tuple[str, str, Outcome]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    reports: list[RunReport] = field(default_factory=list)
+
+    @override
+    def planned(self, plan: RepositoryPlan) -> None:
+        self.plans.append(plan)
+
+    @override
+    def outcome(self, repository: str, outcome: ItemOutcome) -> None:
+        self.outcomes.append((repository, outcome.tag, outcome.outcome))
+
+    @override
+    def failure(self, failure: Failure) -> None:
+        self.failures.append(failure)
+
+    @override
+    def finished(self, report: RunReport) -> None:
+        self.reports.append(report)
+
+
+class _Clock(Clock):
+    """Stands still."""
+
+    @override
+    def now(self) -> datetime:
+        return NOW
+
+
+async def _run(
+    registry: _Registry,
+    *,
+    plan_only: bool = False,
+    guard: _Guard | None = None,
+    audit: _Audit | None = None,
+    what: Policy = _POLICY,
+    login: RunError | None = None,
+) -> RunReport:
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Registry]:
+        if login is not None:
+            raise login
+        yield registry
+
+    runner = Runner(what, connect, guard or _Guard(), audit or _Audit(), _Clock())
+    report = await runner.run(RunOrder("run-1", Trigger.REQUEST, plan_only, NOW))
+    _check_counts(report)
+    return report
+
+
+def _check_counts(report: RunReport) -> None:
+    """What must hold of every report, however the run ended."""
+    counts = report.counts
+    assert counts.tags_scanned == counts.tags_kept + counts.tags_planned
+    done = counts.tags_pruned + counts.tags_failed + counts.tags_skipped
+    assert done == (0 if report.order.plan_only else counts.tags_planned)
+    assert counts.tags_kept == sum(report.kept_by_reason.values())
+    if report.plan is not None:
+        assert report.plan.deletions == counts.tags_planned
+    assert report.completion == NOW
+    assert report.message
+
+
+def _repository(name: str, *old: str, kept: Sequence[str] = ("latest",)) -> Inventory:
+    """Return a repository with old tags, an image each, and tags that stay."""
+    tags = {tag: image(f"{name}/{tag}") for tag in old} | {tag: image(f"{name}/{tag}", 1) for tag in kept}
+    return inventory(tags, repository=name)
+
+
+def _content(*repositories: Inventory) -> dict[str, Inventory | RunError]:
+    return {each.repository: each for each in repositories}
+
+
+_TWO = _content(_repository("team/a", "a1", "a2"), _repository("team/b", "b1"))
+
+
+# Planning
+
+
+async def test_a_run_that_only_plans_never_prunes() -> None:
+    registry = _Registry(_TWO)
+    report = await _run(registry, plan_only=True)
+    assert report.phase is Phase.SUCCEEDED
+    assert report.counts.tags_planned == 3
+    assert registry.visited == []
+    assert report.message == "3 of 5 tags would be pruned"
+
+
+async def test_a_dry_run_and_a_real_run_compute_the_same_plan() -> None:
+    reports = [await _run(_Registry(_TWO), plan_only=plan_only) for plan_only in (True, False)]
+    dry, real = (report.plan for report in reports)
+    assert dry == real
+    assert dry is not None
+    whole = [planned(_POLICY, each) for each in _TWO.values() if isinstance(each, Inventory)]
+    assert dry.hash == plan_hash(_POLICY, whole)
+
+
+async def test_a_plan_is_hashed_the_same_whatever_order_the_registry_lists_in() -> None:
+    backwards = dict(reversed(list(_TWO.items())))
+    one, other = [await _run(_Registry(content), plan_only=True) for content in (_TWO, backwards)]
+    assert one.plan is not None
+    assert other.plan is not None
+    assert one.plan.hash == other.plan.hash
+
+
+async def test_the_sample_shows_ten_of_what_would_go() -> None:
+    registry = _Registry(_content(*(_repository(f"team/{place}", "x1", "x2", "x3") for place in range(5))))
+    report = await _run(registry, plan_only=True)
+    assert report.plan is not None
+    assert (len(report.plan.sample), report.plan.deletions) == (10, 15)
+    first = report.plan.sample[0]
+    assert (first.repository, first.tag, first.rule, first.reasons) == ("team/0", "x1", "builds", ("OlderThan",))
+    assert first.digest == digest("team/0/x1")
+
+
+async def test_only_the_repositories_that_the_policy_selects_are_read() -> None:
+    registry = _Registry(_TWO)
+    what = policy(rule(days=30), repositories=selector("team/*", exclude=["team/a"]))
+    report = await _run(registry, what=what)
+    assert (registry.read, registry.asked, report.counts.repositories_scanned) == (["team/b"], ["team/b"], 1)
+    assert registry.pruned == ["team/b:b1"]
+
+
+async def test_what_a_registry_deletes_is_asked_once() -> None:
+    registry = _Registry(_TWO, deletes=Deletion.BY_TAG)
+    report = await _run(registry, plan_only=True)
+    assert registry.asked == ["team/a"]
+    assert report.deletion is Deletion.BY_TAG
+
+
+@pytest.mark.parametrize(
+    ("deletes", "planned_tags"), [(Deletion.BY_TAG, 1), (Deletion.BY_DIGEST, 0), (Deletion.UNKNOWN, 0)]
+)
+async def test_a_plan_reckons_with_what_the_registry_deletes(deletes: Deletion, planned_tags: int) -> None:
+    same = image("same")
+    registry = _Registry(_content(inventory({"old": same, "latest": same})), deletes=deletes)
+    report = await _run(registry)
+    assert report.counts.tags_planned == report.counts.tags_pruned == planned_tags
+
+
+async def test_tags_that_a_rule_owns_are_counted_as_matched() -> None:
+    what = policy(rule("x.*", exclude=["x9"], days=30))
+    registry = _Registry(_content(_repository("team/a", "x1", "x9", "y", kept=["latest", "x2"])))
+    report = await _run(registry, what=what, plan_only=True)
+    assert (report.counts.tags_matched, report.counts.tags_planned, report.counts.tags_kept) == (3, 1, 4)
+    assert report.kept_by_reason == {"Excluded": 1, "Unmatched": 1, "KeepTags": 1, "NotOldEnough": 1}
+
+
+# Pruning
+
+
+async def test_what_was_planned_is_pruned_and_written_down() -> None:
+    registry, audit = _Registry(_TWO), _Audit()
+    report = await _run(registry, audit=audit)
+    assert report.phase is Phase.SUCCEEDED
+    assert sorted(registry.pruned) == ["team/a:a1", "team/a:a2", "team/b:b1"]
+    assert sorted(audit.outcomes) == [
+        ("team/a", "a1", Outcome.PRUNED),
+        ("team/a", "a2", Outcome.PRUNED),
+        ("team/b", "b1", Outcome.PRUNED),
+    ]
+    assert [plan.repository for plan in audit.plans] == ["team/a", "team/b"]
+    assert audit.reports == [report]
+    assert report.message == "3 of 3 planned tags are pruned"
+
+
+async def test_a_repository_without_anything_to_prune_is_not_visited() -> None:
+    registry = _Registry(_content(_repository("team/a"), _repository("team/b", "b1")))
+    await _run(registry)
+    assert registry.visited == ["team/b"]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.MOVED, Outcome.NOW_SHARED])
+async def test_what_changed_since_the_plan_is_skipped_and_no_failure(outcome: Outcome) -> None:
+    report = await _run(_Registry(_TWO, outcomes={"a1": outcome}))
+    assert report.phase is Phase.SUCCEEDED
+    assert (report.counts.tags_pruned, report.counts.tags_skipped) == (2, 1)
+
+
+async def test_what_is_already_gone_counts_as_pruned() -> None:
+    report = await _run(_Registry(_TWO, outcomes={"a1": Outcome.ALREADY_GONE}))
+    assert (report.phase, report.counts.tags_pruned, report.counts.tags_skipped) == (Phase.SUCCEEDED, 3, 0)
+
+
+# What fails
+
+
+async def test_a_repository_that_cannot_be_read_is_not_pruned_and_others_go_on() -> None:
+    registry, audit = _Registry({"team/x": _BROKEN, **_TWO}), _Audit()
+    report = await _run(registry, audit=audit)
+    assert report.phase is Phase.PARTIAL
+    assert "team/x" not in registry.visited
+    assert (report.counts.repositories_failed, report.counts.repositories_scanned) == (1, 2)
+    assert report.counts.tags_pruned == 3
+    assert report.message == "team/x: an answer is no JSON; 3 of 3 planned tags are pruned"
+    assert [failure.repository for failure in audit.failures] == ["team/x"]
+
+
+async def test_a_repository_that_cannot_be_read_is_not_in_the_plan() -> None:
+    report = await _run(_Registry({"team/x": _BROKEN, **_TWO}), plan_only=True)
+    whole = await _run(_Registry(_TWO), plan_only=True)
+    assert report.phase is Phase.PARTIAL
+    assert report.plan == whole.plan
+
+
+@pytest.mark.parametrize("plan_only", [True, False])
+async def test_a_list_that_cannot_be_had_whole_fails_the_run_and_nothing_is_pruned(*, plan_only: bool) -> None:
+    registry = _Registry(_TWO, listing=_BROKEN)
+    report = await _run(registry, plan_only=plan_only)
+    assert (report.phase, report.plan, report.deletion) == (Phase.FAILED, None, None)
+    assert (registry.read, registry.visited) == ([], [])
+    assert report.message == "an answer is no JSON"
+
+
+async def test_a_login_that_fails_fails_the_run() -> None:
+    registry = _Registry(_TWO)
+    failure = Failure("LoginFailed", "the registry refuses the password", mendable=True)
+    report = await _run(registry, login=RunError(failure))
+    assert (report.phase, report.plan, report.failures) == (Phase.FAILED, None, (failure,))
+    assert registry.visited == []
+
+
+async def test_a_failure_that_stops_the_run_while_it_plans_prunes_nothing_anywhere() -> None:
+    first, second = _TWO.items()
+    registry = _Registry(dict([first, ("team/x", _UNREACHABLE), second]))
+    report = await _run(registry)
+    assert report.phase is Phase.FAILED
+    assert (registry.read, registry.visited) == (["team/a", "team/x"], [])
+    assert report.plan is None
+
+
+async def test_a_failure_that_stops_the_run_while_it_prunes_stops_it_everywhere() -> None:
+    lost = RunError(Failure("SiblingLost", "a sibling went along", stops_run=True))
+    registry = _Registry(_content(_repository("team/a", "a1"), *_two_more()), outcomes={"b1": lost})
+    report = await _run(registry)
+    assert report.phase is Phase.PARTIAL
+    assert registry.visited == ["team/a", "team/b"]
+    assert (report.counts.tags_planned, report.counts.tags_pruned, report.counts.tags_skipped) == (4, 1, 3)
+
+
+def _two_more() -> list[Inventory]:
+    return [_repository("team/b", "b1", "b2"), _repository("team/c", "c1")]
+
+
+async def test_a_failure_of_one_repository_while_it_prunes_leaves_the_others_alone() -> None:
+    registry = _Registry(_content(_repository("team/a", "a1"), *_two_more()), outcomes={"b1": _BROKEN, "b2": _BROKEN})
+    report = await _run(registry)
+    assert report.phase is Phase.PARTIAL
+    assert registry.visited == ["team/a", "team/b", "team/c"]
+    assert (report.counts.tags_pruned, report.counts.tags_skipped, report.counts.repositories_failed) == (2, 2, 1)
+
+
+async def test_a_tag_that_the_registry_refuses_to_prune_does_not_stop_the_others() -> None:
+    report = await _run(_Registry(_TWO, outcomes={"a1": Outcome.FAILED}))
+    assert report.phase is Phase.PARTIAL
+    assert (report.counts.tags_pruned, report.counts.tags_failed) == (2, 1)
+    assert report.failures == ()
+
+
+async def test_a_run_that_could_prune_nothing_it_planned_failed() -> None:
+    report = await _run(_Registry(_TWO, outcomes=dict.fromkeys(["a1", "a2", "b1"], Outcome.FAILED)))
+    assert (report.phase, report.counts.tags_failed) == (Phase.FAILED, 3)
+
+
+async def test_a_deletion_without_effect_stops_that_repository_and_is_no_success() -> None:
+    content = _content(_repository("team/a", "a1", "a2", "a3"), _repository("team/b", "b1"))
+    registry = _Registry(content, outcomes=dict.fromkeys(["a1", "a2", "a3"], Outcome.NOT_DELETED))
+    report = await _run(registry)
+    assert report.phase is Phase.PARTIAL
+    assert registry.pruned == ["team/b:b1"]
+    assert (report.counts.tags_failed, report.counts.tags_skipped, report.counts.tags_pruned) == (1, 2, 1)
+    (failure,) = report.failures
+    assert (failure.reason, failure.repository) == ("DeletionWithoutEffect", "team/a")
+    assert "still serves it" in failure.message
+
+
+async def test_every_tag_of_a_digest_whose_deletion_had_no_effect_counts_as_failed() -> None:
+    same = image("same")
+    registry = _Registry(
+        _content(inventory({"a1": same, "a2": same})),
+        outcomes={"a1": Outcome.NOT_DELETED, "a2": Outcome.NOT_DELETED},
+    )
+    report = await _run(registry)
+    assert (report.counts.tags_failed, report.counts.tags_skipped) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("deletes", "reason"),
+    [(Deletion.DISABLED, "DeletionDisabled"), (Deletion.UNSUPPORTED, "OpenShiftNotYetSupported")],
+)
+async def test_where_nothing_can_be_deleted_a_real_run_says_so_and_prunes_nothing(
+    deletes: Deletion, reason: str
+) -> None:
+    registry = _Registry(_TWO, deletes=deletes)
+    report = await _run(registry)
+    assert (report.phase, [failure.reason for failure in report.failures]) == (Phase.FAILED, [reason])
+    assert registry.visited == []
+    assert report.plan is not None
+    assert (await _run(_Registry(_TWO, deletes=deletes), plan_only=True)).phase is Phase.SUCCEEDED
+
+
+async def test_where_there_is_nothing_to_prune_it_does_not_matter_what_can_be_deleted() -> None:
+    report = await _run(_Registry(_content(_repository("team/a")), deletes=Deletion.DISABLED))
+    assert report.phase is Phase.SUCCEEDED
+
+
+async def test_a_run_that_could_read_no_repository_publishes_no_plan() -> None:
+    # Published, it would let the next run prune what nobody has seen in a plan (design, 12 and 14).
+    report = await _run(_Registry({"team/a": _BROKEN, "team/b": _BROKEN}), plan_only=True)
+    assert report.phase is Phase.FAILED
+    assert report.plan is None
+
+
+# Doubts and interruptions
+
+_SKEWED = timedelta(minutes=5, seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("registry_offset", "server_offset"),
+    [(_SKEWED, timedelta(0)), (timedelta(0), _SKEWED), (-_SKEWED, None), (None, -_SKEWED)],
+)
+async def test_clocks_that_differ_block_the_run_and_nothing_is_pruned(
+    registry_offset: timedelta | None, server_offset: timedelta | None
+) -> None:
+    registry = _Registry(_TWO, offset=registry_offset)
+    report = await _run(registry, guard=_Guard(server_offset))
+    assert report.phase is Phase.BLOCKED
+    assert [failure.reason for failure in report.failures] == ["ClockSkew"]
+    assert registry.visited == []
+    assert (report.counts.tags_planned, report.counts.tags_skipped) == (3, 3)
+    assert report.plan is not None
+    assert "synchronise" in report.message
+
+
+@pytest.mark.parametrize("offset", [None, timedelta(0), timedelta(minutes=5), timedelta(minutes=-5)])
+async def test_clocks_that_differ_little_or_tell_nothing_block_nothing(offset: timedelta | None) -> None:
+    report = await _run(_Registry(_TWO, offset=offset), guard=_Guard(offset))
+    assert (report.phase, report.counts.tags_pruned) == (Phase.SUCCEEDED, 3)
+
+
+@pytest.mark.parametrize(("deletions", "pruned"), [(0, 0), (1, 1), (2, 2)])
+async def test_a_run_is_interrupted_before_its_next_deletion_and_tells_what_it_did(deletions: int, pruned: int) -> None:
+    registry = _Registry(_TWO)
+    report = await _run(registry, guard=_Guard(steps=2 + deletions))  # two to plan the repositories
+    assert report.phase is Phase.INTERRUPTED
+    assert len(registry.pruned) == report.counts.tags_pruned == pruned
+    assert report.counts.tags_skipped == 3 - pruned
+    assert report.message == f"stopped: the policy was suspended; {pruned} of 3 planned tags are pruned"
+
+
+@pytest.mark.parametrize("plan_only", [True, False])
+async def test_a_run_that_is_interrupted_while_it_plans_has_no_plan(*, plan_only: bool) -> None:
+    registry = _Registry(_TWO)
+    report = await _run(registry, plan_only=plan_only, guard=_Guard(steps=1))
+    assert (report.phase, report.plan) == (Phase.INTERRUPTED, None)
+    assert (registry.read, registry.visited) == (["team/a"], [])

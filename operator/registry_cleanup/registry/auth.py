@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode, urlsplit
@@ -90,10 +91,13 @@ class Authenticator:
             return {"Authorization": _basic(_needed(credential))}
         return {"Authorization": f"Bearer {await self._token(scope, self._challenge)}"}
 
-    def learn(self, refusal: Answer, scope: str) -> None:
-        """Learn from a 401 what to do before the same request is sent once more."""
+    def learn(self, refusal: Answer, scope: str, sent: Mapping[str, str]) -> None:
+        """Learn from a 401 to the headers `sent` what to do before the same request is sent once more."""
         if self._challenge is not None:
-            self._tokens.pop(scope, None)
+            token = self._tokens.get(scope)
+            # Of several requests that are refused at once, the first fetches the token that all others use.
+            if token is not None and sent.get("Authorization") == f"Bearer {token.value}":
+                del self._tokens[scope]
             return
         challenge = parse_challenge(refusal.headers.get("WWW-Authenticate", ""))
         if challenge is None or challenge.scheme not in ("basic", "bearer"):
@@ -137,7 +141,9 @@ class Authenticator:
         if _names_openshift(challenge):
             return await self._fetch_openshift(_needed(credential), challenge)
         if credential is not None and credential.kind is CredentialKind.TOKEN:
-            return _Token(_sendable(credential.secret), credential.expires or datetime.max.replace(tzinfo=UTC))
+            if not _sendable(credential.secret):
+                raise LoginFailedError("the Secret's token is empty or holds characters that no header can")
+            return _Token(credential.secret, credential.expires or datetime.max.replace(tzinfo=UTC))
         query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
         answer = await self._ask(challenge, credential, {**query, **({"scope": scope} if scope else {})})
         if answer.status != 200:
@@ -190,9 +196,8 @@ class Authenticator:
     def _read(self, answer: Answer, expires: datetime | None) -> _Token:
         body = json_object(answer)
         value = body.get("token") or body.get("access_token")
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not _sendable(value):
             raise MalformedAnswerError("the token service's answer holds no token")
-        value = _sendable(value)
         if expires is None:
             seconds = body.get("expires_in")
             lifetime = timedelta(seconds=seconds) if isinstance(seconds, int) and 0 < seconds < 10**9 else None
@@ -205,7 +210,7 @@ class Authenticator:
         if refusal is not None and credential is not None:
             raise UntrustedHostError(
                 f"the {credential.kind.value} was not sent to {endpoint.host_port}: {refusal}; "
-                + _remedy(credential.kind, endpoint)
+                + _remedy(credential, endpoint)
             )
         return credential
 
@@ -227,23 +232,25 @@ def _not_accepted(credential: Credential | None, answer: Answer) -> LoginFailedE
     )
 
 
-def _sendable(token: str) -> str:
-    """Return `token` if a header can hold it (RFC 6750 section 2.1 allows less)."""
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise MalformedAnswerError("a token is empty or holds characters that no header can")
-    return token
+def _sendable(token: str) -> bool:
+    """Say whether a header can hold `token` (RFC 6750 section 2.1 allows less)."""
+    return token.isascii() and token.isprintable() and token != "" and " " not in token
 
 
-def _remedy(kind: CredentialKind, endpoint: Endpoint) -> str:
-    if kind is CredentialKind.SERVICE_ACCOUNT:
+def _remedy(credential: Credential, endpoint: Endpoint) -> str:
+    if credential.kind is CredentialKind.SERVICE_ACCOUNT:
         return "a ServiceAccount's token goes over https to hosts that the cluster's administrator trusts only"
-    if endpoint.scheme == "http":
+    if endpoint.scheme == "http" and not credential.trust.allow_http:
         return "a password or token goes over http only with spec.registry.insecure: true"
     return f"if it should, list {endpoint.host!r} in the Secret's annotation registrycleanup.dev/token-hosts"
 
 
 def _names_openshift(challenge: Challenge) -> bool:
-    return challenge.scheme == "bearer" and urlsplit(challenge.realm).path.rstrip("/").endswith(_OPENSHIFT_PATH)
+    try:
+        path = urlsplit(challenge.realm).path
+    except ValueError:  # no URL, as is found out where it would be asked
+        return False
+    return challenge.scheme == "bearer" and path.rstrip("/").endswith(_OPENSHIFT_PATH)
 
 
 def _basic(credential: Credential) -> str:

@@ -158,6 +158,9 @@ class RegistryClient:
         for _ in range(_MOST_PAGES):
             seen.add(url)
             answer = await self._send("GET", url, scope)
+            if answer.status == 404 and len(seen) > 1:
+                # Not the unknown repository that a 404 of the first page means.
+                raise MalformedAnswerError(f"the registry's list of {key} breaks off: it has no next page")
             self._expect_ok(answer, f"list of {key}")
             found.update(_names(json_object(answer), key, valid))
             link = _next_link(answer)
@@ -179,22 +182,17 @@ class RegistryClient:
         most: int | None = None,
     ) -> Answer:
         """Send a request, logging in on a first 401 or once more with a fresh token."""
-        bound = {} if most is None else {"most_bytes": most}
-        answer = await self._attempt(method, url, scope, headers, bound)
+        login = await self._auth.headers(scope)
+        answer = await self._transport.request(method, url, {**(headers or {}), **login}, most_bytes=most)
         if answer.status == 401:
-            self._auth.learn(answer, scope)
-            answer = await self._attempt(method, url, scope, headers, bound)
+            self._auth.learn(answer, scope, login)
+            login = await self._auth.headers(scope)
+            answer = await self._transport.request(method, url, {**(headers or {}), **login}, most_bytes=most)
         if answer.status == 401:
             raise await self._auth.refused(answer, scope, f"{self._url}/v2/")
         if answer.status == 403:
             raise DeniedError(f"the registry does not allow {method} with {scope or 'this login'!r}", answer.code)
         return answer
-
-    async def _attempt(
-        self, method: str, url: str, scope: str, headers: dict[str, str] | None, bound: dict[str, int]
-    ) -> Answer:
-        sent = {**(headers or {}), **await self._auth.headers(scope)}
-        return await self._transport.request(method, url, sent, **bound)
 
     async def _follow(self, answer: Answer, url: str) -> Answer:
         """Follow redirects to a blob store, without the credential."""

@@ -18,6 +18,7 @@ from registry_cleanup.registry.errors import (
     DeletionDisabledError,
     DeniedError,
     LoginFailedError,
+    NotFoundError,
     RegistryError,
     SiblingLostError,
 )
@@ -79,7 +80,9 @@ class Pruning:
         for verdict in plan.verdicts:
             if verdict.digest is not None:
                 self._siblings[verdict.digest].add(verdict.tag)
-        self._canary_sang = False
+        self._listed: frozenset[str] = frozenset()
+        self._deleted: set[str] = set()
+        self._alone = False
 
     async def outcomes(self) -> AsyncGenerator[ItemOutcome, None]:
         """Delete group by group and yield the verified outcome of each tag; untouched tags have none.
@@ -116,6 +119,7 @@ class Pruning:
             self._concurrency,
             must_exist=False,
         )
+        self._listed = there.unresolved | there.dangling | there.tags.keys()
         return recheck(groups, there, self._unit)
 
     async def _delete(self, group: DigestGroup, reference: str) -> AsyncGenerator[ItemOutcome, None]:
@@ -128,7 +132,6 @@ class Pruning:
                 change = Outcome.ALREADY_GONE if current is None else Outcome.MOVED
                 yield ItemOutcome(reference, group.digest, change)
                 return
-        sibling = await self._canary(reference, group.digest)
         await self._proceed()
         refusal = await self._send(reference)
         try:
@@ -140,8 +143,8 @@ class Pruning:
         outcome = _believed(refusal, present=present)
         for tag in tags:
             yield ItemOutcome(tag, group.digest, outcome, refusal if outcome is Outcome.FAILED else None)
-        if sibling is not None and outcome is Outcome.PRUNED:
-            await self._listen_to(sibling, reference)
+        if self._unit is DeletionUnit.TAG and outcome is Outcome.PRUNED:
+            await self._prove_alone(reference, group.digest)
 
     async def _resolve(self, reference: str) -> Digest | None:
         descriptor = await self._client.resolve(self._plan.repository, reference, deleting=True)
@@ -157,28 +160,33 @@ class Pruning:
             return error.code
         return None if answer.status in (200, 202, 204, 404) else answer.code
 
-    async def _canary(self, tag: str, digest: Digest) -> str | None:
-        """Before the first deletion that leaves a sibling on the digest, return a sibling that stands there now.
+    async def _prove_alone(self, tag: str, digest: Digest) -> None:
+        """See that no other tag went with `tag`; once its manifest outlives it, tags go alone at this registry.
 
-        One that a person took away since the plan must not look like one that went with the tag.
+        Not only known siblings count: where tags are deleted alone, nobody asked what the other tags stand on.
         """
-        self._siblings[digest].discard(tag)
-        if self._unit is DeletionUnit.DIGEST or self._canary_sang:
-            return None
-        for sibling in sorted(self._siblings[digest]):
-            if await self._resolve(sibling) == digest:
-                return sibling
-            self._siblings[digest].discard(sibling)
-        return None
-
-    async def _listen_to(self, sibling: str, tag: str) -> None:
-        """After it, see that the sibling is still there."""
-        if await self._resolve(sibling) is None:
+        self._deleted.add(tag)
+        if self._alone:
+            return
+        if await self._resolve(digest) is not None:
+            self._alone = True
+            return
+        # Some registries drop a manifest with its last tag, some drop all its tags with the first: look which.
+        there = await self._listed_now()
+        expected = self._listed - self._deleted
+        siblings = sorted(self._siblings[digest] & expected & there)
+        lost = sorted(expected - there) or [tag for tag in siblings if await self._resolve(tag) is None]
+        if lost:
             raise SiblingLostError(
-                f"the registry removed {self._plan.repository}:{sibling} together with tag {tag!r}; nothing more is "
+                f"the registry removed {self._plan.repository}:{lost[0]} together with tag {tag!r}; nothing more is "
                 "deleted in this run: report the registry's product and version, and push the tag again"
             )
-        self._canary_sang = True
+
+    async def _listed_now(self) -> set[str]:
+        try:
+            return set(await self._client.tags(self._plan.repository))
+        except NotFoundError:
+            return set()
 
 
 def _believed(refusal: str | None, *, present: bool) -> Outcome:

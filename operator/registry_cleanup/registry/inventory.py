@@ -40,8 +40,9 @@ async def gather(
     """
     try:
         tags = await client.tags(repository)
-    except NotFoundError:
-        if must_exist:
+    except NotFoundError as error:
+        # Any other 404, as of a middle box, does not say that the repository is empty.
+        if must_exist or error.code != "NAME_UNKNOWN":
             raise
         tags = []
     wanted = needs(tags)

@@ -1,0 +1,376 @@
+"""Our client prunes real registries: exactly what is planned, looked at again right before, and proved after.
+
+What is left is read with crane, a client that is not ours.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from aiohttp import web
+
+from registry_cleanup.domain.deletion import Deletion, Outcome
+from registry_cleanup.ports import InterruptedRunError
+from registry_cleanup.registry.errors import DeletionDisabledError, DeniedError, SiblingLostError
+from tests.support.clients import applied, opened, planned, prunes, references
+from tests.support.crane import Crane
+from tests.support.faulty import Fault, FaultyRegistry, Forward, after, answers, faulty_registry
+from tests.support.images import push_image, push_index
+from tests.support.registries import RegistryServer, Version, distribution
+
+APP = "team/app"
+PRUNED, GONE, MOVED = (Outcome.PRUNED, None), (Outcome.ALREADY_GONE, None), (Outcome.MOVED, None)
+NOW_SHARED = (Outcome.NOW_SHARED, None)
+
+Outcomes = dict[str, tuple[Outcome, str | None]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A registry of each version, behind a proxy, and crane to look at it from behind."""
+
+    server: RegistryServer
+    proxy: FaultyRegistry
+    crane: Crane
+
+    @property
+    def by_digest(self) -> bool:
+        return self.server.version == "2"
+
+    def push(self, *tags: str, seed: str = "") -> str:
+        return push_image(self.server.url, APP, tags, seed=seed or ",".join(tags))
+
+    def push_index(self, *tags: str, children: list[str]) -> str:
+        return push_index(self.server.url, APP, tags, children=children)
+
+    def delete(self, reference: str) -> None:
+        url = f"{self.server.url}/v2/{APP}/manifests/{reference}"
+        httpx.delete(url, trust_env=False).raise_for_status()
+
+    @property
+    def tags(self) -> list[str]:
+        return self.crane.ls(f"{self.server.host}/{APP}")
+
+    def exists(self, digest: str) -> bool:
+        return self.crane.exists(f"{self.server.host}/{APP}@{digest}")
+
+    @property
+    def deletions(self) -> list[str]:
+        """References of the DELETEs since the last plan, in order."""
+        return references(self.proxy.requests, "DELETE")
+
+    async def prune(self, *patterns: str, between: Callable[[], object] = lambda: None) -> Outcomes:
+        """Plan, let something happen, and prune."""
+        async with opened(self.proxy.url) as registry:
+            plan, deletion = await planned(registry, APP, prunes(*patterns))
+            self.proxy.requests.clear()
+            between()
+            return await applied(registry, plan, deletion)
+
+
+@pytest.fixture
+def setting(registry: RegistryServer, tmp_path: Path) -> Iterator[Setting]:
+    with faulty_registry(registry.url) as proxy:
+        yield Setting(registry, proxy, Crane(tmp_path / "crane"))
+
+
+@pytest.fixture
+def setting2(registry2: RegistryServer, tmp_path: Path) -> Iterator[Setting]:
+    with faulty_registry(registry2.url) as proxy:
+        yield Setting(registry2, proxy, Crane(tmp_path / "crane"))
+
+
+@pytest.fixture
+def setting3(registry3: RegistryServer, tmp_path: Path) -> Iterator[Setting]:
+    with faulty_registry(registry3.url) as proxy:
+        yield Setting(registry3, proxy, Crane(tmp_path / "crane"))
+
+
+# What is planned goes, and nothing else
+
+
+async def test_exactly_the_planned_tags_go(setting: Setting) -> None:
+    for number in range(4):
+        setting.push(f"old-{number}")
+        setting.push(f"new-{number}")
+    setting.push("old-a", "old-b", seed="two tags")
+    assert await setting.prune("old-.*") == dict.fromkeys(
+        ["old-0", "old-1", "old-2", "old-3", "old-a", "old-b"], PRUNED
+    )
+    assert setting.tags == ["new-0", "new-1", "new-2", "new-3"]
+
+
+async def test_by_digest_only_what_goes_with_all_its_tags_goes(setting2: Setting) -> None:
+    shared, whole = setting2.push("old-1", "kept"), setting2.push("old-2", "old-3")
+    assert await setting2.prune("old-.*") == {"old-2": PRUNED, "old-3": PRUNED}
+    assert setting2.deletions == [whole]
+    assert setting2.tags == ["kept", "old-1"]
+    assert (setting2.exists(shared), setting2.exists(whole)) == (True, False)
+
+
+async def test_by_tag_siblings_and_manifest_stay(setting3: Setting) -> None:
+    shared, whole = setting3.push("old-1", "kept"), setting3.push("old-2", "old-3")
+    assert await setting3.prune("old-.*") == dict.fromkeys(["old-1", "old-2", "old-3"], PRUNED)
+    assert sorted(setting3.deletions) == ["old-1", "old-2", "old-3"]
+    assert setting3.tags == ["kept"]
+    assert (setting3.exists(shared), setting3.exists(whole)) == (True, True)
+
+
+async def test_the_children_of_a_kept_index_stay(setting2: Setting) -> None:
+    child = setting2.push("old-child")
+    inner = setting2.push_index("old-inner", children=[child])
+    setting2.push_index("kept", children=[inner])
+    assert await setting2.prune("old-.*") == {}
+    assert setting2.tags == ["kept", "old-child", "old-inner"]
+
+
+async def test_an_index_goes_before_what_it_lists(setting: Setting) -> None:
+    child = setting.push("old-child")
+    inner = setting.push_index("old-inner", children=[child])
+    outer = setting.push_index("old-outer", children=[inner])
+    assert await setting.prune("old-.*") == dict.fromkeys(["old-outer", "old-inner", "old-child"], PRUNED)
+    expected = [outer, inner, child] if setting.by_digest else ["old-outer", "old-inner", "old-child"]
+    assert setting.deletions == expected
+    assert setting.tags == []
+
+
+# What a registry can delete
+
+
+@pytest.mark.parametrize(("version", "expected"), [("2", Deletion.BY_DIGEST), ("3", Deletion.BY_TAG)])
+async def test_the_probe_finds_what_can_be_deleted_and_leaves_no_trace(
+    version: Version, expected: Deletion, tmp_path: Path
+) -> None:
+    with distribution(version, tmp_path) as server:
+        digest = push_image(server.url, APP, ["v1"])
+        before = _files(server.storage)
+        async with opened(server.url) as registry:
+            assert await registry.deletion(APP) is expected
+        assert _files(server.storage) == before
+        crane = Crane(tmp_path / "crane")
+        assert crane.ls(f"{server.host}/{APP}") == ["v1"]
+        assert crane.digest(f"{server.host}/{APP}:v1") == digest
+
+
+@pytest.mark.parametrize("readonly", [False, True], ids=["deletion-off", "read-only"])
+@pytest.mark.parametrize("version", ["2", "3"])
+async def test_the_probe_finds_that_nothing_can_be_deleted(version: Version, readonly: bool, tmp_path: Path) -> None:
+    with distribution(version, tmp_path) as server:
+        push_image(server.url, APP, ["v1"])
+    with distribution(version, tmp_path, delete=readonly, readonly=readonly) as server:
+        async with opened(server.url) as registry:
+            assert await registry.deletion(APP) is Deletion.DISABLED
+        assert Crane(tmp_path / "crane").ls(f"{server.host}/{APP}") == ["v1"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (answers(202), Deletion.BY_DIGEST),
+        (answers(404), Deletion.BY_DIGEST),
+        (answers(404, '{"errors":[{"code":"NAME_UNKNOWN"}]}'), Deletion.BY_DIGEST),
+        (answers(400), Deletion.BY_DIGEST),
+        (answers(500), Deletion.UNKNOWN),
+        (answers(403), Deletion.UNKNOWN),
+        (answers(405), Deletion.DISABLED),
+    ],
+)
+async def test_an_unclear_answer_to_the_probe_means_digests_only(
+    setting3: Setting, fault: Fault, expected: Deletion
+) -> None:
+    setting3.push("v1")
+    setting3.proxy.inject(fault, method="DELETE", path=".*/manifests/registry-cleanup-probe-.*")
+    async with opened(setting3.proxy.url) as registry:
+        assert await registry.deletion(APP) is expected
+    assert setting3.tags == ["v1"]
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+# What changes before the deletion
+
+
+async def test_a_tag_that_moved_since_the_plan_stays(setting: Setting) -> None:
+    setting.push("old-1", seed="before")
+    setting.push("old-2")
+    found = await setting.prune("old-.*", between=lambda: setting.push("old-1", seed="after"))
+    assert found == {"old-1": MOVED, "old-2": PRUNED}
+    assert setting.tags == ["old-1"]
+
+
+async def test_a_tag_that_moves_at_the_last_moment_stays(setting3: Setting) -> None:
+    setting3.push("old-1", seed="before")
+    setting3.push("kept")
+    # After the look at the whole repository has seen it.
+    hook = after(lambda: setting3.push("old-1", seed="after"))
+    async with opened(setting3.proxy.url) as registry:
+        plan, deletion = await planned(registry, APP, prunes("old-.*"))
+        setting3.proxy.inject(hook, method="HEAD", path=".*/manifests/old-1", times=1)
+        assert await applied(registry, plan, deletion) == {"old-1": MOVED}
+    assert setting3.tags == ["kept", "old-1"]
+
+
+async def test_a_tag_that_is_gone_by_then_is_already_gone(setting: Setting) -> None:
+    gone = setting.push("old-1")
+    setting.push("old-2")
+    found = await setting.prune("old-.*", between=lambda: setting.delete(gone))
+    assert found == {"old-1": GONE, "old-2": PRUNED}
+    assert len(setting.deletions) == 1
+
+
+async def test_a_repository_that_is_gone_by_then_is_already_gone(setting: Setting) -> None:
+    digest = setting.push("old-1", "old-2")
+    assert await setting.prune("old-.*", between=lambda: setting.delete(digest)) == {"old-1": GONE, "old-2": GONE}
+    assert setting.deletions == []
+
+
+@pytest.mark.parametrize("listed_as", ["child", "grandchild"])
+async def test_a_new_index_saves_the_digest_that_it_lists(setting2: Setting, listed_as: str) -> None:
+    planned_digest = setting2.push("old-1")
+    setting2.push("old-2")
+
+    def push() -> None:
+        index = setting2.push_index("new", children=[planned_digest])
+        if listed_as == "grandchild":
+            setting2.push_index("new", children=[index])
+
+    assert await setting2.prune("old-.*", between=push) == {"old-1": NOW_SHARED, "old-2": PRUNED}
+    assert setting2.tags == ["new", "old-1"]
+    assert setting2.exists(planned_digest)
+
+
+async def test_a_tag_pushed_onto_a_planned_digest_saves_it(setting2: Setting) -> None:
+    digest = setting2.push("old-1", "old-2", seed="shared")
+    found = await setting2.prune("old-.*", between=lambda: setting2.push("new", seed="shared"))
+    assert found == {"old-1": NOW_SHARED, "old-2": NOW_SHARED}
+    assert setting2.deletions == []
+    assert setting2.tags == ["new", "old-1", "old-2"]
+    assert setting2.exists(digest)
+
+
+async def test_a_tag_that_moves_onto_a_planned_digest_saves_it(setting2: Setting) -> None:
+    setting2.push("old-1", seed="one")
+    setting2.push("old-2", seed="two")
+    found = await setting2.prune("old-.*", between=lambda: setting2.push("old-1", seed="two"))
+    assert found == {"old-1": MOVED, "old-2": NOW_SHARED}
+    assert setting2.tags == ["old-1", "old-2"]
+
+
+async def test_by_tag_a_new_sibling_saves_nothing_and_loses_nothing(setting3: Setting) -> None:
+    setting3.push("old-1", seed="shared")
+    found = await setting3.prune("old-.*", between=lambda: setting3.push("new", seed="shared"))
+    assert found == {"old-1": PRUNED}
+    assert setting3.tags == ["new"]
+
+
+async def test_a_last_look_that_fails_deletes_nothing(setting: Setting) -> None:
+    setting.push("old-1")
+    setting.push("old-2")
+    async with opened(setting.proxy.url) as registry:
+        plan, deletion = await planned(registry, APP, prunes("old-.*"))
+        setting.proxy.requests.clear()
+        setting.proxy.inject(answers(403), method="HEAD", path=".*/manifests/old-2")
+        with pytest.raises(DeniedError):
+            await applied(registry, plan, deletion)
+    assert setting.deletions == []
+    assert setting.tags == ["old-1", "old-2"]
+
+
+# Stopping
+
+
+async def test_before_each_deletion_the_run_may_be_stopped(setting: Setting) -> None:
+    for number in range(4):
+        setting.push(f"old-{number}")
+    asked: list[int] = []
+
+    async def proceed() -> None:
+        asked.append(len(setting.deletions))
+        if len(asked) == 3:
+            raise InterruptedRunError("suspended")
+
+    async with opened(setting.proxy.url) as registry:
+        plan, deletion = await planned(registry, APP, prunes("old-.*"))
+        setting.proxy.requests.clear()
+        with pytest.raises(InterruptedRunError):
+            await applied(registry, plan, deletion, proceed)
+    # Asked with none, one and two sent: before each, not once for all.
+    assert asked == [0, 1, 2]
+    assert len(setting.tags) == 2
+
+
+async def test_a_registry_that_stops_to_allow_deletion_ends_it(setting: Setting) -> None:
+    setting.push("old-1")
+    setting.push("old-2")
+    async with opened(setting.proxy.url) as registry:
+        plan, deletion = await planned(registry, APP, prunes("old-.*"))
+        setting.proxy.requests.clear()
+        setting.proxy.inject(answers(405), method="DELETE")
+        with pytest.raises(DeletionDisabledError):
+            await applied(registry, plan, deletion)
+    assert len(setting.deletions) == 1
+    assert setting.tags == ["old-1", "old-2"]
+
+
+# Siblings
+
+
+def _deletes_the_digest(setting: Setting, digest: str) -> Fault:
+    """Take the deletion of a tag for one of its digest, as some registries do."""
+
+    async def fault(_request: web.Request, _forward: Forward) -> web.StreamResponse:
+        await asyncio.to_thread(setting.delete, digest)
+        return web.Response(status=202)
+
+    return fault
+
+
+@pytest.mark.parametrize("sibling", ["kept", "old-2"], ids=["one-that-stays", "one-that-goes-too"])
+async def test_a_sibling_that_goes_along_stops_the_run(setting3: Setting, sibling: str) -> None:
+    later = setting3.push("old-9")
+    digest = setting3.push("old-1", sibling, seed="first")
+    async with opened(setting3.proxy.url) as registry:
+        plan, deletion = await planned(registry, APP, prunes("old-.*"))
+        setting3.proxy.requests.clear()
+        setting3.proxy.inject(_deletes_the_digest(setting3, later), method="DELETE", path=".*/manifests/old-9")
+        setting3.proxy.inject(_deletes_the_digest(setting3, digest), method="DELETE", path=".*/manifests/old-[12]")
+        with pytest.raises(SiblingLostError, match=f"{APP}:{sibling}") as caught:
+            await applied(registry, plan, deletion)
+    assert caught.value.failure.stops_run
+    assert setting3.deletions[-1] == "old-1"
+
+
+async def test_a_sibling_that_a_person_took_away_stops_nothing(setting3: Setting) -> None:
+    setting3.push("old-1", "old-2", "old-3", "kept", seed="shared")
+
+    def take_away() -> None:
+        setting3.delete("old-2")
+        setting3.delete("kept")
+
+    found = await setting3.prune("old-.*", between=take_away)
+    assert found == {"old-1": PRUNED, "old-2": GONE, "old-3": PRUNED}
+    assert setting3.tags == []
+
+
+async def test_a_manifest_that_outlives_its_tag_proves_once_that_tags_go_alone(setting3: Setting) -> None:
+    tags = [f"old-{number}" for number in range(5)]
+    digest = setting3.push(*tags, "kept")
+    assert await setting3.prune("old-.*") == dict.fromkeys(tags, PRUNED)
+    heads = references(setting3.proxy.requests, "HEAD")
+    assert heads.count(digest) == 1
+    # The last look, right before, and right after.
+    assert [heads.count(tag) for tag in [*tags, "kept"]] == [3, 3, 3, 3, 3, 0]
+
+
+async def test_a_registry_that_drops_a_manifest_with_its_last_tag_is_no_reason_to_stop(setting3: Setting) -> None:
+    first, second = setting3.push("old-1"), setting3.push("old-2")
+    setting3.push("kept")
+    for tag, digest in (("old-1", first), ("old-2", second)):
+        setting3.proxy.inject(_deletes_the_digest(setting3, digest), method="DELETE", path=f".*/manifests/{tag}")
+    assert await setting3.prune("old-.*") == {"old-1": PRUNED, "old-2": PRUNED}
+    assert setting3.tags == ["kept"]

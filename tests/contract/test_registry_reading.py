@@ -1,0 +1,336 @@
+"""Our client reads real registries: whole lists, right digests and dates, and no request that nobody needs."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from registry_cleanup.domain.closure import DeletionUnit
+from registry_cleanup.domain.inventory import Format, Manifest, Needs
+from registry_cleanup.domain.reference import parse_digest
+from registry_cleanup.domain.rules import needs
+from registry_cleanup.registry.errors import NotFoundError
+from tests.support.binaries import binary
+from tests.support.clients import dated, kinds, opened, prunes, references, resolved
+from tests.support.crane import Crane
+from tests.support.faulty import FaultyRegistry, changes_headers, faulty_registry
+from tests.support.images import push_image, push_index
+from tests.support.processes import environment_without, free_port, running, wait_until
+from tests.support.registries import RegistryServer, Version, distribution
+
+DAY = [datetime(2026, 1, number + 1, tzinfo=UTC) for number in range(10)]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A registry for all tests of this module, each with repositories of its own, and a proxy that counts."""
+
+    server: RegistryServer
+    proxy: FaultyRegistry
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+
+@pytest.fixture(scope="module", params=["2", "3"], ids=["distribution-2.8", "distribution-3.1"])
+def _setting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    version: Version = request.param
+    with (
+        distribution(version, tmp_path_factory.mktemp(f"reading-{version}")) as server,
+        faulty_registry(server.url) as proxy,
+    ):
+        yield Setting(server, proxy)
+
+
+@pytest.fixture
+def setting(_setting: Setting) -> Setting:
+    _setting.proxy.requests.clear()
+    _setting.proxy.heal()
+    return _setting
+
+
+# Lists
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+async def test_a_catalogue_of_several_pages_is_read_whole(version: Version, tmp_path: Path) -> None:
+    names = _many_repositories(tmp_path / "storage", 2100)
+    with (
+        distribution(version, tmp_path, storage=tmp_path / "storage") as server,
+        faulty_registry(server.url) as proxy,
+    ):
+        async with opened(proxy.url) as registry:
+            assert await registry.repositories() == names
+        pages = [request.query.get("n") for request in proxy.requests if request.path == "/v2/_catalog"]
+        assert pages == ["1000", "1000", "1000"]
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+async def test_a_registry_of_smaller_pages_is_asked_again_without_a_number(version: Version, tmp_path: Path) -> None:
+    names = _many_repositories(tmp_path / "storage", 12)
+    with _distribution_of_small_pages(version, tmp_path) as url, faulty_registry(url) as proxy:
+        async with opened(proxy.url) as registry:
+            assert await registry.repositories() == names
+        first, second, *_ = [request.query for request in proxy.requests if request.path == "/v2/_catalog"]
+        assert (first.get("n"), second.get("n")) == ("1000", None)
+
+
+async def test_a_policy_that_names_its_repositories_never_asks_for_the_catalogue(setting: Setting) -> None:
+    async with opened(setting.proxy.url, repositories=["team/b", "team/a"]) as registry:
+        assert await registry.repositories() == ["team/a", "team/b"]
+    assert kinds(setting.proxy.requests) == {}
+
+
+async def test_tags_are_listed_without_a_page_size(setting: Setting) -> None:
+    tags = [f"v{number}" for number in range(12)]
+    push_image(setting.url, "lists/tags", tags)
+    async with opened(setting.proxy.url) as registry:
+        inventory = await registry.inventory("lists/tags", lambda _: Needs(), {})
+    assert inventory.unresolved == frozenset(tags)
+    (listing,) = [request for request in setting.proxy.requests if request.path.endswith("/tags/list")]
+    assert dict(listing.query) == {}
+
+
+async def test_tags_that_come_in_pages_are_read_whole(setting: Setting) -> None:
+    push_image(setting.url, "lists/paged", ["a", "b"])
+    # A registry that pages by itself; both versions answer this one with the whole list again.
+    link = '</v2/lists/paged/tags/list?last=%20>; rel="next"'
+    setting.proxy.inject(changes_headers({"Link": link}), path=".*/tags/list", times=1)
+    async with opened(setting.proxy.url) as registry:
+        inventory = await registry.inventory("lists/paged", lambda _: Needs(), {})
+    assert inventory.unresolved == {"a", "b"}
+    assert kinds(setting.proxy.requests) == {"GET tags": 2}
+
+
+async def test_a_repository_that_lost_its_last_tag_is_empty(setting: Setting) -> None:
+    digest = push_image(setting.url, "lists/emptied", ["v1"])
+    _call(setting, "DELETE", f"lists/emptied/manifests/{digest}")
+    listed = _call(setting, "GET", "lists/emptied/tags/list").json()["tags"]
+    assert listed == (None if setting.server.version == "2" else [])
+    async with opened(setting.url, repositories=["lists/emptied"]) as registry:
+        assert (await dated(registry, "lists/emptied")).size == 0
+
+
+async def test_an_unknown_repository_is_an_error_only_if_the_policy_names_it(setting: Setting) -> None:
+    async with opened(setting.url) as registry:
+        assert (await dated(registry, "lists/none")).size == 0
+    async with opened(setting.url, repositories=["lists/none"]) as registry:
+        with pytest.raises(NotFoundError) as caught:
+            await dated(registry, "lists/none")
+    assert caught.value.code == "NAME_UNKNOWN"
+
+
+# Digests
+
+
+@pytest.mark.parametrize("docker", [False, True], ids=["oci", "docker"])
+async def test_digests_are_those_that_crane_sees(setting: Setting, tmp_path: Path, docker: bool) -> None:
+    repository = f"digests/docker-{docker}".lower()
+    children = [
+        push_image(setting.url, repository, ["image"], platform=platform, docker=docker)
+        for platform in ("linux/arm64", "linux/amd64")
+    ]
+    push_index(setting.url, repository, ["index"], children=children, docker=docker)
+    async with opened(setting.url) as registry:
+        by_head, by_get = await resolved(registry, repository), await dated(registry, repository)
+    crane = Crane(tmp_path / "crane")
+    expected = {tag: crane.digest(f"{setting.server.host}/{repository}:{tag}") for tag in ("image", "index")}
+    for inventory in (by_head, by_get):
+        assert inventory.tags == expected
+        formats = {tag: inventory.manifests[digest].format for tag, digest in inventory.tags.items()}
+        assert formats == {"image": Format.IMAGE, "index": Format.INDEX}
+        assert inventory.manifests[inventory.tags["index"]].children == tuple(children)
+
+
+async def test_without_the_digest_header_the_body_is_hashed(setting: Setting) -> None:
+    digest = push_image(setting.url, "digests/headerless", ["v1"])
+    setting.proxy.inject(changes_headers({"Docker-Content-Digest": None}))
+    async with opened(setting.proxy.url) as registry:
+        assert (await resolved(registry, "digests/headerless")).tags == {"v1": digest}
+        assert (await dated(registry, "digests/headerless")).tags == {"v1": digest}
+
+
+async def test_a_tag_without_a_manifest_dangles_and_is_no_failure(setting: Setting) -> None:
+    digest = push_image(setting.url, "digests/dangling", ["gone"])
+    kept = push_image(setting.url, "digests/dangling", ["there"], seed="there")
+    folder = setting.server.storage / "docker/registry/v2/repositories/digests/dangling/_manifests/revisions"
+    shutil.rmtree(folder / digest.replace(":", "/"))
+    async with opened(setting.url) as registry:
+        for inventory in (await resolved(registry, "digests/dangling"), await dated(registry, "digests/dangling")):
+            assert inventory.dangling == {"gone"}
+            assert inventory.tags == {"there": kept}
+
+
+# Dates
+
+
+async def test_an_image_is_as_old_as_its_config_says(setting: Setting) -> None:
+    push_image(setting.url, "dates/image", ["dated"], created=DAY[3])
+    push_image(setting.url, "dates/image", ["fraction"], created="2026-01-04T01:02:03.123456789+01:00")
+    push_image(setting.url, "dates/image", ["undated"], created=None)
+    push_image(setting.url, "dates/image", ["nonsense"], created="yesterday")
+    assert await _dates(setting, "dates/image") == {
+        "dated": DAY[3],
+        "fraction": datetime(2026, 1, 4, 0, 2, 3, 123456, tzinfo=UTC),
+        "undated": None,
+        "nonsense": None,
+    }
+
+
+async def test_the_annotation_goes_before_the_config_and_spares_its_request(setting: Setting) -> None:
+    annotations = {"org.opencontainers.image.created": DAY[5].isoformat()}
+    push_image(setting.url, "dates/annotated", ["v1"], created=DAY[1], annotations=annotations)
+    assert await _dates(setting, "dates/annotated") == {"v1": DAY[5]}
+    assert kinds(setting.proxy.requests) == {"GET tags": 1, "GET manifests": 1}
+
+
+async def test_an_index_is_as_old_as_its_newest_platform(setting: Setting) -> None:
+    repository = "dates/index"
+    children = [
+        push_image(setting.url, repository, platform="linux/amd64", created=DAY[1]),
+        push_image(setting.url, repository, platform="linux/arm64", created=DAY[2]),
+    ]
+    attestation = push_image(setting.url, repository, platform="unknown/unknown", created=DAY[9])
+    undated = push_image(setting.url, repository, platform="linux/arm", created=None)
+    index = push_index(setting.url, repository, ["index"], children=[*children, attestation])
+    push_index(setting.url, repository, ["nested"], children=[index])
+    push_index(setting.url, repository, ["undated"], children=[*children, undated])
+    push_index(setting.url, repository, ["empty"], children=[])
+    assert await _dates(setting, repository) == {"index": DAY[2], "nested": DAY[2], "undated": None, "empty": None}
+
+
+async def test_a_child_that_was_never_pushed_leaves_the_date_unknown(setting: Setting) -> None:
+    repository = "dates/sparse"
+    child = push_image(setting.url, repository, created=DAY[1])
+    push_index(setting.url, repository, ["index"], children=[child])
+    _call(setting, "DELETE", f"{repository}/manifests/{child}")
+    assert await _dates(setting, repository) == {"index": None}
+
+
+async def test_the_children_of_nested_indexes_are_known(setting: Setting) -> None:
+    repository = "dates/nested"
+    child = push_image(setting.url, repository)
+    inner = push_index(setting.url, repository, children=[child])
+    outer = push_index(setting.url, repository, ["outer"], children=[inner])
+    async with opened(setting.url) as registry:
+        for inventory in (await resolved(registry, repository), await dated(registry, repository)):
+            assert inventory.manifests[parse_digest(outer)].children == (inner,)
+            assert inventory.manifests[parse_digest(inner)].children == (child,)
+
+
+async def _dates(setting: Setting, repository: str) -> dict[str, datetime | None]:
+    async with opened(setting.proxy.url) as registry:
+        inventory = await dated(registry, repository)
+    return {tag: inventory.manifests[digest].created for tag, digest in inventory.tags.items()}
+
+
+# Requests
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        # One GET for each owned tag, one config for their one digest, and nothing of the tags that no rule owns.
+        (DeletionUnit.TAG, {"GET tags": 1, "GET manifests": 2, "GET blobs": 1}),
+        # Where digests count, the others' too: by HEAD, and the body only of the index.
+        (DeletionUnit.DIGEST, {"GET tags": 1, "GET manifests": 3, "GET blobs": 1, "HEAD manifests": 2}),
+    ],
+)
+async def test_only_what_the_rules_need_is_asked_for(
+    setting: Setting, unit: DeletionUnit, expected: dict[str, int]
+) -> None:
+    repository = f"requests/{unit.lower()}"
+    image = push_image(setting.url, repository, ["old-1", "old-2"])
+    push_image(setting.url, repository, ["kept"], seed="kept")
+    push_index(setting.url, repository, ["kept-index"], children=[image])
+    policy = prunes("old-.*")
+    async with opened(setting.proxy.url) as registry:
+        inventory = await registry.inventory(repository, lambda tags: needs(policy, repository, tags, unit), {})
+    assert kinds(setting.proxy.requests) == expected
+    unmatched = {"kept", "kept-index"}
+    assert inventory.unresolved == (unmatched if unit is DeletionUnit.TAG else set())
+    assert inventory.size == 4
+
+
+async def test_a_repository_without_a_tag_of_a_rule_costs_one_request(setting: Setting) -> None:
+    push_image(setting.url, "requests/unmatched", ["v1", "v2"])
+    policy = prunes("old-.*")
+    async with opened(setting.proxy.url) as registry:
+        await registry.inventory(
+            "requests/unmatched", lambda tags: needs(policy, "requests/unmatched", tags, DeletionUnit.DIGEST), {}
+        )
+    assert kinds(setting.proxy.requests) == {"GET tags": 1}
+
+
+async def test_a_config_is_read_once_for_each_digest(setting: Setting) -> None:
+    tags = [f"v{number}" for number in range(6)]
+    push_image(setting.url, "requests/shared", tags)
+    async with opened(setting.proxy.url) as registry:
+        inventory = await dated(registry, "requests/shared")
+    assert (len(inventory.tags), len(set(inventory.tags.values()))) == (6, 1)
+    assert kinds(setting.proxy.requests) == {"GET tags": 1, "GET manifests": 6, "GET blobs": 1}
+
+
+async def test_known_facts_are_not_fetched_again(setting: Setting) -> None:
+    repository = "requests/known"
+    image = push_image(setting.url, repository, ["image"], created=DAY[1])
+    index = push_index(setting.url, repository, ["index"], children=[image])
+    facts = {
+        parse_digest(image): Manifest(parse_digest(image), Format.IMAGE, created=DAY[1]),
+        parse_digest(index): Manifest(parse_digest(index), Format.INDEX, (parse_digest(image),)),
+    }
+    async with opened(setting.proxy.url) as registry:
+        inventory = await registry.inventory(
+            repository, lambda _: Needs(dated=frozenset({"image"}), resolved=frozenset({"index"})), facts
+        )
+    assert kinds(setting.proxy.requests) == {"GET tags": 1, "GET manifests": 1, "HEAD manifests": 1}
+    assert references(setting.proxy.requests, "HEAD") == ["index"]
+    assert inventory.manifests[parse_digest(image)].created == DAY[1]
+    assert inventory.manifests[parse_digest(index)].children == (image,)
+
+
+# Builders
+
+
+def _call(setting: Setting, method: str, path: str) -> httpx.Response:
+    return httpx.request(method, f"{setting.url}/v2/{path}", trust_env=False).raise_for_status()
+
+
+def _many_repositories(storage: Path, number: int) -> list[str]:
+    """Make repositories as the catalogue of 2.8 (`_layers`) and of 3.1 (`_manifests`) recognises them."""
+    names = [f"many/app-{index:04}" for index in range(number)]
+    for name in names:
+        for part in ("_layers", "_manifests"):
+            (storage / "docker/registry/v2/repositories" / name / part).mkdir(parents=True)
+    return names
+
+
+@contextmanager
+def _distribution_of_small_pages(version: Version, folder: Path) -> Iterator[str]:
+    """Run a registry on the storage in `folder` that refuses catalogue pages of more than five names."""
+    with distribution(version, folder, storage=folder / "storage") as usual:
+        configuration = json.loads(usual.configuration.read_text())
+    host = f"127.0.0.1:{free_port()}"
+    configuration["http"]["addr"] = host
+    configuration["catalog"] = {"maxentries": 5}
+    file = folder / "small-pages.yaml"
+    file.write_text(json.dumps(configuration))
+    command: list[str | Path] = [binary("registry-2" if version == "2" else "registry-3"), "serve", file]
+    environment = environment_without("REGISTRY_", "OTEL_", OTEL_TRACES_EXPORTER="none")
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"http://{host}/v2/", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+    with running("registry", command, folder / "small-pages.log", environment=environment) as process:
+        wait_until(answers, 30, "registry", process)
+        yield f"http://{host}"

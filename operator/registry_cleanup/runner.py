@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome
 from registry_cleanup.domain.inventory import Inventory
 from registry_cleanup.domain.plan import RepositoryPlan, plan_hash, plan_repository
-from registry_cleanup.domain.policy import Policy
-from registry_cleanup.domain.rules import needs
+from registry_cleanup.domain.policy import LATEST, Policy, TagPattern
+from registry_cleanup.domain.rules import needs, without_match
 from registry_cleanup.domain.run import (
     Counts,
     Failure,
@@ -64,6 +64,7 @@ class _Progress:
     plans: list[RepositoryPlan] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     sample: list[PlannedItem] = field(default_factory=list)
+    idle: list[TagPattern] = field(default_factory=list)
     summary: PlanSummary | None = None
     deletion: Deletion | None = None
     interrupted: str | None = None
@@ -100,7 +101,7 @@ class Runner:
         self._guard = guard
         self._audit = audit
         self._clock = clock
-        self._progress = _Progress()
+        self._progress = _Progress(idle=[pattern for pattern in policy.keep_tags if pattern.text != LATEST])
 
     async def run(self, order: RunOrder) -> RunReport:
         """Do what `order` says; whatever the world does wrong is told in the report, and never raised."""
@@ -151,6 +152,7 @@ class Runner:
         progress.matched += sum(verdict.rule is not None for verdict in plan.verdicts)
         progress.kept.update(plan.kept_by_reason())
         progress.planned += plan.planned
+        progress.idle = without_match(progress.idle, [verdict.tag for verdict in plan.verdicts])
         self._audit.planned(plan)
         progress.sample.extend(
             item for item, _ in zip(_items(plan), range(_SAMPLE - len(progress.sample)), strict=False)
@@ -195,6 +197,12 @@ class Runner:
         if without_effect is not None:
             raise RunError(without_effect)
 
+    def _idle_patterns(self) -> list[str]:
+        """Return the patterns of keepTags that match no tag, if all tags were seen."""
+        progress = self._progress
+        whole = progress.summary is not None and progress.scanned and not progress.failed
+        return [pattern.text for pattern in progress.idle] if whole else []
+
     def _fail(self, failure: Failure) -> None:
         self._progress.failures.append(failure)
         self._audit.failure(failure)
@@ -211,7 +219,7 @@ class Runner:
             progress.summary,
             progress.deletion,
             tuple(progress.failures),
-            message_of(order, counts, progress.failures, progress.interrupted),
+            message_of(order, counts, progress.failures, progress.interrupted, self._idle_patterns()),
         )
         self._audit.finished(report)
         return report

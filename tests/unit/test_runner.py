@@ -468,3 +468,18 @@ async def test_a_run_that_is_interrupted_while_it_plans_has_no_plan(*, plan_only
     report = await _run(registry, plan_only=plan_only, guard=_Guard(steps=1))
     assert (report.phase, report.plan) == (Phase.INTERRUPTED, None)
     assert (registry.read, registry.visited) == (["team/a"], [])
+
+
+# What a person should be told besides
+
+
+async def test_a_pattern_of_keep_tags_that_matches_no_tag_is_reported() -> None:
+    what = policy(rule(days=30), keep_tags=["relaese-.*", "a1", "latest"])
+    report = await _run(_Registry(_TWO), plan_only=True, what=what)
+    assert report.message == "2 of 5 tags would be pruned; keepTags 'relaese-.*' matches no tag: is it mistyped?"
+
+
+async def test_a_pattern_of_keep_tags_is_not_called_idle_when_a_repository_could_not_be_read() -> None:
+    what = policy(rule(days=30), keep_tags=["release-.*"])
+    report = await _run(_Registry({**_TWO, "team/c": _BROKEN}), plan_only=True, what=what)
+    assert "matches no tag" not in report.message

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
-from registry_cleanup.domain.policy import Policy, Rule
+from registry_cleanup.domain.policy import Policy, Rule, TagPattern
 from registry_cleanup.domain.reference import Digest, referrer_subject, subject_key
 from registry_cleanup.domain.verdict import KeepReason, PruneReason, Verdict
 
@@ -54,6 +54,11 @@ def needs(policy: Policy, repository: str, tags: Collection[str], unit: Deletion
     if not owned:
         return Needs()
     return Needs(dated=owned, resolved=frozenset(tags) - owned if unit is DeletionUnit.DIGEST else frozenset())
+
+
+def without_match(patterns: Iterable[TagPattern], tags: Collection[str]) -> list[TagPattern]:
+    """Return those of `patterns` that match none of `tags`: a protection that protects nothing may be mistyped."""
+    return [pattern for pattern in patterns if not any(pattern.matches(tag) for tag in tags)]
 
 
 def judge(policy: Policy, inventory: Inventory, now: datetime) -> dict[str, Verdict]:

@@ -155,8 +155,14 @@ def phase_of(order: RunOrder, counts: Counts, failures: Sequence[Failure], inter
     return Phase.PARTIAL if counts.tags_pruned or (planned_something and not counts.tags_planned) else Phase.FAILED
 
 
-def message_of(order: RunOrder, counts: Counts, failures: Sequence[Failure], interrupted: str | None) -> str:
-    """Return what a person should know of a run first."""
+def message_of(
+    order: RunOrder,
+    counts: Counts,
+    failures: Sequence[Failure],
+    interrupted: str | None,
+    idle_patterns: Sequence[str] = (),
+) -> str:
+    """Return what a person should know of a run first; `idle_patterns` are those of keepTags that match no tag."""
     parts = []
     if interrupted is not None:
         parts.append(f"stopped: {interrupted}")
@@ -171,6 +177,9 @@ def message_of(order: RunOrder, counts: Counts, failures: Sequence[Failure], int
         parts.append("no repository of the registry matches spec.repositories, so there is nothing to do")
     if counts.tags_failed:
         parts.append(f"{counts.tags_failed} could not be pruned or are still there after the registry said yes")
+    if idle_patterns:
+        more = f" and {len(idle_patterns) - 3} more" if len(idle_patterns) > 3 else ""
+        parts.append(f"keepTags {', '.join(map(repr, idle_patterns[:3]))}{more} matches no tag: is it mistyped?")
     return "; ".join(parts)
 
 

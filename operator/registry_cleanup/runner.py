@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome
 from registry_cleanup.domain.inventory import Inventory
@@ -154,9 +155,7 @@ class Runner:
         progress.planned += plan.planned
         progress.idle = without_match(progress.idle, [verdict.tag for verdict in plan.verdicts])
         self._audit.planned(plan)
-        progress.sample.extend(
-            item for item, _ in zip(_items(plan), range(_SAMPLE - len(progress.sample)), strict=False)
-        )
+        progress.sample.extend(islice(_items(plan), _SAMPLE - len(progress.sample)))
         if plan.groups:
             progress.plans.append(plan.only_going())
 

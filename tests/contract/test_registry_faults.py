@@ -279,12 +279,12 @@ async def test_a_digest_header_that_is_no_digest_is_malformed(setting: Setting) 
 
 async def test_an_answer_that_does_not_come_ends_at_the_time_limit(setting: Setting) -> None:
     setting.proxy.inject(stalls(30), path=CATALOG)
-    async with opened(setting.url, limits=replace(QUICK, read=0.2)) as registry:
+    async with opened(setting.url, limits=replace(QUICK, read=1, attempts=2)) as registry:
         started = time.monotonic()
         with pytest.raises(UnreachableError):
             await registry.repositories()
-    assert time.monotonic() - started < 5
-    assert kinds(setting.proxy.requests) == {"GET catalog": 3}
+    assert time.monotonic() - started < 8
+    assert kinds(setting.proxy.requests) == {"GET catalog": 2}
 
 
 async def test_an_answer_that_drips_ends_at_the_time_limit(setting: Setting) -> None:
@@ -297,11 +297,11 @@ async def test_an_answer_that_drips_ends_at_the_time_limit(setting: Setting) -> 
         return response
 
     setting.proxy.inject(drips, path=CATALOG)
-    async with opened(setting.url, limits=replace(QUICK, total=0.3, attempts=1)) as registry:
+    async with opened(setting.url, limits=replace(QUICK, total=1, attempts=2)) as registry:
         started = time.monotonic()
         with pytest.raises(UnreachableError):
             await registry.repositories()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 8
 
 
 async def test_an_answer_without_end_is_not_read_to_its_end(setting: Setting) -> None:

@@ -61,7 +61,7 @@ def setting(_setting: Setting) -> Setting:
 
 @pytest.mark.parametrize("version", ["2", "3"])
 async def test_a_catalogue_of_several_pages_is_read_whole(version: Version, tmp_path: Path) -> None:
-    names = _many_repositories(tmp_path / "storage", 2100)
+    names = _many_repositories(tmp_path / "storage", 1010)
     with (
         distribution(version, tmp_path, storage=tmp_path / "storage") as server,
         faulty_registry(server.url) as proxy,
@@ -69,7 +69,7 @@ async def test_a_catalogue_of_several_pages_is_read_whole(version: Version, tmp_
         async with opened(proxy.url) as registry:
             assert await registry.repositories() == names
         pages = [request.query.get("n") for request in proxy.requests if request.path == "/v2/_catalog"]
-        assert pages == ["1000", "1000", "1000"]
+        assert pages == ["1000", "1000"]
 
 
 @pytest.mark.parametrize("version", ["2", "3"])

@@ -100,6 +100,5 @@ class DistributionRegistry(Registry):
 
     @property
     def _openshift(self) -> bool:
-        if self._type is RegistryType.AUTO:
-            return self._client.openshift
-        return self._type is RegistryType.OPENSHIFT
+        # What the registry shows wins over what the policy says: there, a deletion is accepted and does nothing.
+        return self._client.openshift or self._type is RegistryType.OPENSHIFT

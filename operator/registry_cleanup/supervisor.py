@@ -16,7 +16,8 @@ from typing import Any
 from registry_cleanup.application import Application
 from registry_cleanup.domain.run import Failure, Phase, RunOrder, RunReport
 from registry_cleanup.domain.schedule import Due, State, Wait, due
-from registry_cleanup.kube.api import APIError
+from registry_cleanup.kube.api import APIError, NotThereError
+from registry_cleanup.kube.guard import change
 from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy, parse_policy
 from registry_cleanup.kube.status import PolicyStatus, StatusWriter, parse_status, parse_time
 
@@ -24,8 +25,11 @@ _log = logging.getLogger(__name__)
 
 _FIRST_RETRY = timedelta(seconds=10)
 _LAST_RETRY = timedelta(minutes=10)
+# A run that stopped for what no event has told yet is not begun again at once.
+_REST = timedelta(seconds=5)
 # asyncio's clocks take no longer waits; waking once a day costs nothing.
 _LONGEST_WAIT = timedelta(days=1)
+_DELETED = "the policy was deleted"
 
 Notify = Callable[[Mapping[str, Any], bool, str, str], None]
 """Posts an Event about a resource: whether it is a warning, its reason, and what it says."""
@@ -47,7 +51,7 @@ class Supervisor:
         task = self._tasks.get(uid)
         if deleted or body["metadata"].get("deletionTimestamp") is not None:
             if task is not None:
-                task.halt("the policy was deleted")
+                task.halt(_DELETED)
                 del self._tasks[uid]
                 self._leaving.add(task.task)
                 task.task.add_done_callback(self._leaving.discard)
@@ -89,12 +93,13 @@ class PolicyTask:
         self._halted: str | None = None
         self._retry_at: datetime | None = None
         self._attempts = 0
+        self._rest_until: datetime | None = None
         self.task = asyncio.create_task(self._live(), name=f"policy {body['metadata']['uid']}")
 
     def observe(self, body: Mapping[str, Any]) -> None:
         """Wake for what is new in the resource."""
         if body["metadata"]["generation"] != self._body["metadata"]["generation"]:
-            self._retry_at, self._attempts = None, 0
+            self._retry_at, self._attempts, self._rest_until = None, 0, None
         self._body = body
         self._woken.set()
 
@@ -129,8 +134,10 @@ class PolicyTask:
         what = due(self._state(policy), self._now())
         if isinstance(what, Wait):
             return what
+        if self._rest_until is not None and self._now() < self._rest_until:
+            return Wait(self._rest_until)
         async with self._slots:
-            if self._halted is None:
+            if self._outdated(policy) is None:
                 await self._run(policy, what)
         return Wait(self._now())
 
@@ -140,8 +147,11 @@ class PolicyTask:
         failed_before = self._status.failed
         await self._write(self._writer(policy.generation).running(order))
         report = await self._report(policy, order)
-        if report.phase is Phase.INTERRUPTED and self._halted == "the policy was deleted":
-            return  # nobody is left to be told
+        if report.phase is Phase.INTERRUPTED:
+            if self._halted == _DELETED:
+                return  # nobody is left to be told
+            if self._outdated(policy) is None:
+                self._rest_until = self._now() + _REST
         status = self._writer(policy.generation).finished(
             report,
             failed_before=failed_before,
@@ -155,6 +165,8 @@ class PolicyTask:
         else:
             self._put_off()
         await self._write(status)
+        if self._halted == _DELETED:
+            return
         what = "Plan" if order.plan_only else "Run"
         failed = report.phase is not Phase.SUCCEEDED
         self._notify(self._body, failed, f"{what}{report.phase.value}", f"{order.trigger.value}: {report.message}")
@@ -162,7 +174,7 @@ class PolicyTask:
     async def _report(self, policy: ParsedPolicy, order: RunOrder) -> RunReport:
         """Run; a mistake of ours ends this run, and is told like any other failure."""
         try:
-            return await self._application.run(policy, order, lambda: self._halted)
+            return await self._application.run(policy, order, lambda: self._outdated(policy))
         except Exception as error:
             _log.exception("unexpected error", extra={"policy": self._name(), "run": order.id})
             message = (
@@ -170,6 +182,10 @@ class PolicyTask:
             )
             failure = Failure("InternalError", message)
             return RunReport(order, Phase.FAILED, self._now(), failures=(failure,), message=message)
+
+    def _outdated(self, policy: ParsedPolicy) -> str | None:
+        """Return what the events so far say against a run of `policy`; None if nothing does."""
+        return self._halted or change(policy, self._body)
 
     def _handled(self, policy: ParsedPolicy, report: RunReport) -> str | None:
         """Return the last answered request: one that was interrupted is asked again after the interruption."""
@@ -213,11 +229,24 @@ class PolicyTask:
                 metadata["namespace"], metadata["name"], metadata["uid"], status.as_json()
             )
         except APIError as error:
+            if isinstance(error, NotThereError) and await self._is_gone():
+                self.halt(_DELETED)  # while nobody watched: no event will ever tell
+                return False
             _log.warning(
                 "the status could not be written",
                 extra={"policy": self._name(), "cause": str(error), "status": status.as_json()},
             )
         return True
+
+    async def _is_gone(self) -> bool:
+        metadata = self._body["metadata"]
+        try:
+            read = await self._application.api.policy(metadata["namespace"], metadata["name"])
+        except NotThereError:
+            return True
+        except APIError:
+            return False
+        return bool(read.body["metadata"]["uid"] != metadata["uid"])
 
     def _put_off(self) -> None:
         delay = min(_FIRST_RETRY * 2**self._attempts, _LAST_RETRY)

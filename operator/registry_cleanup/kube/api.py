@@ -54,6 +54,18 @@ class KubernetesAPI:
     def __init__(self, api_client: client.ApiClient) -> None:
         self._custom = client.CustomObjectsApi(api_client)
         self._core = client.CoreV1Api(api_client)
+        self._apis = client.ApisApi(api_client)
+
+    async def lists_policies(self) -> bool:
+        """Say whether the API server's discovery names the resource, which is where kopf looks for it, once."""
+        groups = await _call(self._apis.get_api_versions(_request_timeout=_REQUEST_LIMIT))
+        if all(group.name != GROUP for group in groups.groups):
+            return False
+        try:
+            listed = await _call(self._custom.get_api_resources(GROUP, VERSION, _request_timeout=_REQUEST_LIMIT))
+        except NotThereError:
+            return False
+        return any(resource.name == PLURAL for resource in listed.resources)
 
     async def policy(self, namespace: str, name: str) -> Read:
         """Return a policy as it is now."""

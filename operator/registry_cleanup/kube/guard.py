@@ -51,11 +51,11 @@ class PolicyGuard(Guard):
             raise InterruptedRunError("the policy could not be read again, so it may have changed") from error
         self._seen = now
         self._offset = None if read.date is None else read.date - self._clock.now()
-        if (change := _change(self._policy, read.body)) is not None:
-            raise InterruptedRunError(change)
+        if (reason := change(self._policy, read.body)) is not None:
+            raise InterruptedRunError(reason)
 
 
-def _change(policy: ParsedPolicy, body: Mapping[str, Any]) -> str | None:
+def change(policy: ParsedPolicy, body: Mapping[str, Any]) -> str | None:
     """Return what speaks against going on with `policy`, given the resource as it is now."""
     metadata, spec = body["metadata"], body.get("spec") or {}
     if metadata["uid"] != policy.uid or metadata.get("deletionTimestamp") is not None:

@@ -76,11 +76,13 @@ def test_what_stays_is_counted_by_reason_and_what_goes_by_number() -> None:
 
 
 def test_the_hash_covers_policy_registry_and_each_repository_tag_and_digest() -> None:
+    # Sorted by tag: by digest the two would stand the other way round.
+    assert digest("x") < digest("y")
     text = (
-        f"a-uid\nregistry.example.com:443\nteam/app\ta\t{digest('x')}\nteam/app\tb\t{digest('y')}\n"
+        f"a-uid\nregistry.example.com:443\nteam/app\ta\t{digest('y')}\nteam/app\tb\t{digest('x')}\n"
         f"team/web\ta\t{digest('x')}\n"
     )
-    plans = _plans({"a": "x", "b": "y"}) + _plans({"a": "x"}, repository="team/web")
+    plans = _plans({"a": "y", "b": "x"}) + _plans({"a": "x"}, repository="team/web")
     assert plan_hash(_POLICY, plans) == hashlib.sha256(text.encode()).hexdigest()
 
 

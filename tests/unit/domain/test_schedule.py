@@ -181,6 +181,12 @@ def test_a_daily_time_comes_once_on_every_day_that_has_it(zone: str) -> None:
         assert gaps == ({1, 2} if hour == 2 else {1})
 
 
+@pytest.mark.parametrize("zone", [_UTC, _BERLIN, _NEW_YORK, "Asia/Tokyo", "America/Los_Angeles"])
+def test_the_next_of_frequent_times_is_near_in_every_time_zone(zone: str) -> None:
+    times = _times(_schedule("0 * * * *", zone), "2026-06-15T12:30", "2026-06-15T15:30")
+    assert times == ["2026-06-15 13:00", "2026-06-15 14:00", "2026-06-15 15:00"]
+
+
 def test_a_time_that_is_now_is_not_after_now() -> None:
     assert _schedule("0 3 * * *").after(_at("2026-06-15T03:00")) == _at("2026-06-16T03:00")
     assert _schedule("0 3 * * *").after(_at("2026-06-15T02:59:59.999999")) == _at("2026-06-15T03:00")

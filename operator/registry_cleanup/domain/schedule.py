@@ -55,7 +55,7 @@ class Schedule:
         try:
             next(CronSim(self._expression, datetime(2024, 1, 1)))  # noqa: DTZ001 - local times have no zone here
         except CronSimError as error:
-            raise InvalidScheduleError("is not a cron expression; write for example '0 3 * * *'") from error
+            raise InvalidScheduleError(f"is not a cron expression ({error}); write for example '0 3 * * *'") from error
         except StopIteration as error:
             raise InvalidScheduleError("names a day that never comes") from error
 

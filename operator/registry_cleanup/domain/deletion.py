@@ -88,12 +88,7 @@ def recheck(
 
 
 def _needed(groups: list[DigestGroup], now_there: Inventory) -> set[Digest]:
-    """Return the digests that the tags which stay stand on or list."""
+    """Return the digests that the tags which stay stand on or list, nested too."""
     going = {(tag, group.digest) for group in groups for tag in group.tags}
-    while True:
-        stays = {digest for tag, digest in now_there.tags.items() if (tag, digest) not in going}
-        needed = stays | descendants(stays, now_there.manifests)
-        saved = {(tag, digest) for tag, digest in going if digest in needed}
-        if not saved:
-            return needed
-        going -= saved
+    stays = {digest for tag, digest in now_there.tags.items() if (tag, digest) not in going}
+    return stays | descendants(stays, now_there.manifests)

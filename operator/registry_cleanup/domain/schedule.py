@@ -145,7 +145,7 @@ def due(state: State, now: datetime) -> Due | Wait:
     request that is already there.
     """
     requested = state.request is not None and state.request != state.handled_request
-    if state.planned_generation != state.generation:
+    if state.planned_generation != state.generation or state.planned_at is None:
         if state.retry_at is not None and now < state.retry_at and not requested:
             return Wait(state.retry_at)
         return Due(Trigger.SPEC_CHANGE, plan_only=True)
@@ -154,8 +154,8 @@ def due(state: State, now: datetime) -> Due | Wait:
     if state.schedule is None:
         return Wait(None)
     # Times before the generation was planned are not caught up with: nobody has seen what they would prune.
-    known = [moment for moment in (state.last_scheduled, state.planned_at) if moment is not None]
-    since = max(known, default=now)
+    # A time to come, from a clock that was wrong once, must not silence the schedule.
+    since = min(max(state.last_scheduled or state.planned_at, state.planned_at), now)
     missed = state.schedule.latest(since, now)
     if missed is not None:
         return Due(Trigger.SCHEDULE, state.dry_run, missed)

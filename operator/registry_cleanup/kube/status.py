@@ -177,7 +177,9 @@ class StatusWriter:
 
     def running(self, order: RunOrder) -> PolicyStatus:
         """Say that a run has begun."""
-        if not self._planned():
+        stalled = self._status.condition("Stalled")
+        waits = stalled is not None and stalled.status == "True" and stalled.observed_generation == self._generation
+        if not self._planned() and not waits:
             self._set("Reconciling", "True", "Planning", "the first plan of this generation is on its way")
             if (ready := self._status.condition("Ready")) is None or ready.observed_generation != self._generation:
                 self._set("Ready", "Unknown", "Planning", "the first plan of this generation is on its way")
@@ -248,6 +250,9 @@ class StatusWriter:
             self._set("Stalled", "False", "Working", "nothing that a person must mend")
         if planned:
             self._set("Reconciling", "False", "Planned", "the current generation is planned")
+        elif stuck is not None:
+            # kstatus reads Reconciling before Stalled: both at once would look like progress.
+            self._set("Reconciling", "False", stuck.reason, "not planned until a person mends that; tried again")
         else:
             self._set("Reconciling", "True", "Retrying", "the current generation could not be planned yet; tried again")
         failing = report.phase in _FAILING

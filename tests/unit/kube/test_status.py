@@ -108,6 +108,13 @@ def test_a_generation_that_could_not_be_planned_is_still_reconciling() -> None:
     assert _told(status)["Ready"] == "Unknown Failed"
 
 
+def test_a_policy_that_waits_for_a_person_is_not_reconciling_so_that_kstatus_reads_it_as_failed() -> None:
+    status = _finished(_failing(Phase.FAILED, _MEND))
+    assert _told(status)["Reconciling"] == "False LoginFailed"
+    assert _told(StatusWriter(status, 1, NOW).running(_ORDER))["Reconciling"] == "False LoginFailed"
+    assert _told(StatusWriter(status, 2, NOW).running(_ORDER))["Reconciling"] == "True Planning"
+
+
 def test_a_generation_that_was_planned_in_part_is_planned() -> None:
     status = _finished(_report(Phase.PARTIAL, replace(_HICCUP, repository="team/app")))
     assert _told(status)["Reconciling"] == "False Planned"

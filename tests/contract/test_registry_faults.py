@@ -82,17 +82,17 @@ class Setting:
 
 
 @pytest.fixture(scope="module")
-def _setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
-    with distribution("3", tmp_path_factory.mktemp("faults")) as server, faulty_registry(server.url) as proxy:
-        digests = {f"v{n}": push_image(server.url, APP, [f"v{n}"], seed=str(n)) for n in range(4)}
-        yield Setting(proxy, digests)
+def _filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RegistryServer, dict[str, str]]]:
+    with distribution("3", tmp_path_factory.mktemp("faults")) as server:
+        yield server, {f"v{n}": push_image(server.url, APP, [f"v{n}"], seed=str(n)) for n in range(4)}
 
 
 @pytest.fixture
-def setting(_setting: Setting) -> Setting:
-    _setting.proxy.heal()
-    _setting.proxy.requests.clear()
-    return _setting
+def setting(_filled: tuple[RegistryServer, dict[str, str]]) -> Iterator[Setting]:
+    """Give each test a proxy of its own: requests that another test gave up may still arrive at that one's."""
+    server, digests = _filled
+    with faulty_registry(server.url) as proxy:
+        yield Setting(proxy, digests)
 
 
 # What passes

@@ -3,10 +3,12 @@
 import asyncio
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from weakref import WeakSet
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, hdrs, web
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiMapping
@@ -19,6 +21,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _START_LIMIT = 10.0
 # Handlers that stall on purpose must not hold up the end of a test.
 _STOP_LIMIT = 0.1
+_CLOSE_TIME = 0.01
 _LARGEST_BODY = 64 * 1024 * 1024
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 
@@ -80,14 +83,22 @@ class Answer:
 
 @contextmanager
 def serve(
-    handler: Handler, *, certificate: ServerCertificate | None = None, requests: list[Received] | None = None
+    handler: Handler,
+    *,
+    certificate: ServerCertificate | None = None,
+    client_authority: Path | None = None,
+    requests: list[Received] | None = None,
 ) -> Iterator[Server]:
     """Answer every request with `handler`, over https where there is a certificate.
+
+    A client may show a certificate of `client_authority`, and none of any other; whether it must, and whose it
+    has to be, is the handler's business.
 
     An exception that a handler did not mean to raise is the server's bug: it is raised again at the end.
     """
     received: list[Received] = [] if requests is None else requests
     bugs: list[Exception] = []
+    connections: WeakSet[asyncio.Transport] = WeakSet()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     started: Future[int] = Future()
@@ -95,6 +106,8 @@ def serve(
     @web.middleware
     async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
         received.append(Received(request.method, request.path, request.query, request.headers))
+        if request.transport is not None:
+            connections.add(request.transport)
         try:
             return await handler(request)
         except (web.HTTPException, ConnectionError):
@@ -109,12 +122,13 @@ def serve(
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_LIMIT)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=_context(certificate))
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=_context(certificate, client_authority))
             await site.start()
             started.set_result(site.port)
             await stop.wait()
         finally:
             await runner.cleanup()
+            await _abort(connections)
 
     def work() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -137,11 +151,21 @@ def serve(
         raise ExceptionGroup("a server of the tests raised", bugs)
 
 
-def _context(certificate: ServerCertificate | None) -> ssl.SSLContext | None:
+async def _abort(connections: Iterable[asyncio.Transport]) -> None:
+    """End what a client keeps open: it may never answer the end of TLS, and the loop ends now."""
+    for connection in connections:
+        connection.abort()
+    await asyncio.sleep(_CLOSE_TIME)
+
+
+def _context(certificate: ServerCertificate | None, client_authority: Path | None) -> ssl.SSLContext | None:
     if certificate is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate.certificate, certificate.key)
+    if client_authority is not None:
+        context.load_verify_locations(client_authority)
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 

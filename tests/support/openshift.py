@@ -1,12 +1,12 @@
-"""A stand-in for OpenShift's integrated registry: its logins, rights and quirks before a real Distribution 3.1.
+"""A stand-in for OpenShift's integrated registry: its logins, rights and quirks.
 
-Whether a token is good and what it may do, the real API server decides; the images are those of the registry
-behind it, whose repositories of the form `namespace/name` are the image streams. Facts: `facts/openshift.md`,
-sections 1 to 4 and 8.
+Whether a token is good and what it may do, the real API server decides. The images are those of the stand-in for
+`image.openshift.io`, with the histories of its streams; or those of a real Distribution 3.1, whose repositories
+of the form `namespace/name` are the image streams. Facts: `facts/openshift.md`, sections 1 to 4 and 8.
 
-Not copied: pushes and blob deletions (501), the history of a tag (only its current digest and, for an index,
-its children count as referenced), schema 1 for clients that accept nothing, the limiter, /admin and
-/extensions.
+Not copied: pushes and blob deletions (501), schema 1 for clients that accept nothing, the limiter, /admin and
+/extensions; before a real Distribution also the history of a tag (only its current digest and, for an index,
+its children count as referenced); in memory the content of layers.
 """
 
 import asyncio
@@ -28,8 +28,18 @@ from aiohttp import hdrs, web
 from tests.support.certificates import ServerCertificate
 from tests.support.controlplane import ControlPlane
 from tests.support.http import Received, serve
-from tests.support.images import OCI_INDEX
-from tests.support.openshift_backend import ApiServer, NotAStreamError, Streams, UnavailableError, Want, is_stream
+from tests.support.image_api import ImageApi
+from tests.support.images import OCI_INDEX, OCI_MANIFEST
+from tests.support.openshift_backend import (
+    ApiServer,
+    Behind,
+    NotAStreamError,
+    RegistryBehind,
+    StreamsBehind,
+    UnavailableError,
+    Want,
+    is_stream,
+)
 
 TOKEN_PATH = "/openshift/token"
 
@@ -40,6 +50,10 @@ _VERSION_HEADER = {"Docker-Distribution-Api-Version": "registry/2.0"}
 _SIGNATURES_HEADER = {"X-Registry-Supports-Signatures": "1"}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ROUTE = re.compile(r"/v2/(?P<name>.+)/(?P<kind>tags|manifests|blobs)/(?P<reference>[^/]+)")
+_NEEDED_IN_ACCEPT = {
+    OCI_MANIFEST: "manifest found, but accept header does not support OCI manifests",
+    OCI_INDEX: "index found, but accept header does not support OCI indexes",
+}
 _CATALOG_DEFAULT = 100
 _CATALOG_LIMIT = 1000
 
@@ -84,12 +98,18 @@ class OpenShiftRegistry:
 
 @contextmanager
 def openshift_registry(
-    upstream_url: str, control_plane: ControlPlane, certificate: ServerCertificate, *, seed: int = 0
+    behind: str | ImageApi, control_plane: ControlPlane, certificate: ServerCertificate, *, seed: int = 0
 ) -> Iterator[OpenShiftRegistry]:
-    """Run a stand-in before the registry at `upstream_url`; `seed` orders what it lists in no order."""
+    """Run a stand-in before the image streams of `behind`, or before the registry at that URL.
+
+    Streams that are made from now on name this registry as theirs. `seed` orders what is listed in no order.
+    """
     switches = _Switches()
-    standin = _StandIn(ApiServer(control_plane), Streams(upstream_url), switches, seed)
+    images: Behind = RegistryBehind(behind) if isinstance(behind, str) else StreamsBehind(behind.store)
+    standin = _StandIn(ApiServer(control_plane), images, switches, seed)
     with serve(standin.answer, certificate=certificate) as server:
+        if isinstance(behind, ImageApi):
+            behind.store.host = server.url.partition("//")[2]
         yield OpenShiftRegistry(server.url, server.requests, switches)
 
 
@@ -99,7 +119,7 @@ def openshift_registry(
 class _StandIn:
     """Answers like the integrated registry."""
 
-    def __init__(self, api: ApiServer, streams: Streams, switches: _Switches, seed: int) -> None:
+    def __init__(self, api: ApiServer, streams: Behind, switches: _Switches, seed: int) -> None:
         self._api = api
         self._streams = streams
         self._switches = switches
@@ -141,7 +161,7 @@ class _StandIn:
             case "manifests", "DELETE":
                 handler = partial(self._delete, request, name, reference)
             case "blobs", "GET" | "HEAD":
-                handler = partial(self._forward, request)
+                handler = partial(self._blob, request, name, reference)
             case "tags", _:
                 return None
             case _:
@@ -263,15 +283,16 @@ class _StandIn:
             return _error(404, "MANIFEST_UNKNOWN", "manifest unknown", {"Name": name, "Revision": reference})
         if not is_digest and reference not in tags:
             return _error(404, "MANIFEST_UNKNOWN", "manifest unknown", {"Tag": reference})
-        answer = await self._streams.forward(request)
+        answer = await self._streams.manifest(request, name, reference)
         accepted = ",".join(request.headers.getall(hdrs.ACCEPT, []))
-        if answer.headers.get(hdrs.CONTENT_TYPE) == OCI_INDEX and OCI_INDEX not in accepted:
-            message = "OCI index found, but accept header does not support OCI indexes"
+        media_type = answer.headers.get(hdrs.CONTENT_TYPE, "")
+        if media_type in _NEEDED_IN_ACCEPT and media_type not in accepted:
+            message = f"OCI {_NEEDED_IN_ACCEPT[media_type]}"
             return _error(404, "MANIFEST_UNKNOWN", message)
         return answer.response()
 
-    async def _forward(self, request: web.Request) -> web.Response:
-        return (await self._streams.forward(request)).response()
+    async def _blob(self, request: web.Request, name: str, digest: str) -> web.Response:
+        return (await self._streams.blob(request, name, digest)).response()
 
     # Section 4
 
@@ -283,7 +304,7 @@ class _StandIn:
             return _error(500, "UNKNOWN", "unknown error", {})
         if await self._streams.refer_to(name, reference, tags):
             return _error(405, "UNSUPPORTED", "The operation is unsupported.")
-        answer = await self._streams.forward(request)
+        answer = await self._streams.delete(request, name, reference)
         if answer.status == 404:
             return _error(404, "MANIFEST_UNKNOWN", "manifest unknown")
         return web.Response(status=answer.status)

@@ -1,16 +1,23 @@
-"""What stands behind the stand-in for OpenShift's registry: the real API server and a real Distribution."""
+"""What stands behind the stand-in for OpenShift's registry: the real API server, and where its images are.
+
+These are either those of a real Distribution, or those of the stand-in for `image.openshift.io`, in memory.
+"""
 
 import json
 import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from aiohttp import ClientError, web
+from aiohttp import ClientError, hdrs, web
+from multidict import CIMultiDict
 
 from tests.support.controlplane import ControlPlane
 from tests.support.http import Answer, Upstream
+from tests.support.image_api.contents import digest_of
+from tests.support.image_api.store import Store
+from tests.support.image_api.streams import Stream
 from tests.support.images import MANIFEST_TYPES
 
 _CATALOG_LIMIT = 1000
@@ -98,18 +105,52 @@ class ApiServer:
             raise UnavailableError from error
 
 
-# The registry behind
+# The images behind
 
 
-class Streams:
-    """Repositories of the registry behind, read as image streams."""
+class Behind(Protocol):
+    """Where image streams and their manifests come from; a name is `namespace/name`."""
+
+    async def names(self) -> list[str]:
+        """Return the names of all streams, sorted."""
+
+    async def tags(self, name: str) -> list[str] | None:
+        """Return all tags, or None where there is no such stream."""
+
+    async def refer_to(self, name: str, digest: str, tags: Sequence[str]) -> bool:
+        """Tell whether the stream keeps the digest: for reading, and from deletion."""
+
+    async def manifest(self, request: web.Request, name: str, reference: str) -> Answer:
+        """Answer a GET or HEAD of what a tag or a digest of the stream names."""
+
+    async def blob(self, request: web.Request, name: str, digest: str) -> Answer:
+        """Answer a GET or HEAD."""
+
+    async def delete(self, request: web.Request, name: str, digest: str) -> Answer:
+        """Answer the DELETE of a manifest that the stream does not keep."""
+
+
+class RegistryBehind:
+    """Repositories of a real registry, read as image streams."""
 
     def __init__(self, url: str) -> None:
         self._registry = Upstream(url)
         self._children: dict[str, frozenset[str]] = {}
         self._last_seen_at: dict[tuple[str, str], str] = {}
 
-    async def forward(self, request: web.Request) -> Answer:
+    async def manifest(self, request: web.Request, name: str, reference: str) -> Answer:
+        del name, reference  # the path has them
+        return await self._forward(request)
+
+    async def blob(self, request: web.Request, name: str, digest: str) -> Answer:
+        del name, digest
+        return await self._forward(request)
+
+    async def delete(self, request: web.Request, name: str, digest: str) -> Answer:
+        del name, digest
+        return await self._forward(request)
+
+    async def _forward(self, request: web.Request) -> Answer:
         # The registry behind knows nothing of the cluster's tokens.
         return await self._registry.forward(request, without=["Authorization"])
 
@@ -124,14 +165,12 @@ class Streams:
         return sorted(name for name in found if is_stream(name))
 
     async def tags(self, name: str) -> list[str] | None:
-        """Return all tags, or None where there is no such stream."""
         answer = await self._registry.send("GET", f"/v2/{name}/tags/list")
         if answer.status == 404:
             return None
         return json.loads(answer.body)["tags"] or []
 
     async def refer_to(self, name: str, digest: str, tags: Sequence[str]) -> bool:
-        """Tell whether one of the tags names the digest, or an index that lists it."""
         # The tag that named it last most likely still does, which saves asking for all of them.
         first = self._last_seen_at.get((name, digest))
         for tag in sorted(tags, key=lambda tag: tag != first):
@@ -142,18 +181,83 @@ class Streams:
         return False
 
     async def _digest(self, name: str, tag: str) -> str | None:
-        answer = await self._manifest("HEAD", name, tag)
+        answer = await self._ask("HEAD", name, tag)
         return answer.headers.get("Docker-Content-Digest")
 
     async def _listed(self, name: str, digest: str) -> frozenset[str]:
         if digest not in self._children:
-            manifest = json.loads((await self._manifest("GET", name, digest)).body)
+            manifest = json.loads((await self._ask("GET", name, digest)).body)
             self._children[digest] = frozenset(child["digest"] for child in manifest.get("manifests", []))
         return self._children[digest]
 
-    async def _manifest(self, method: str, name: str, reference: str) -> Answer:
+    async def _ask(self, method: str, name: str, reference: str) -> Answer:
         headers = {"Accept": ", ".join(MANIFEST_TYPES)}
         return await self._registry.send(method, f"/v2/{name}/manifests/{reference}", headers=headers)
+
+
+class StreamsBehind:
+    """The image streams of the stand-in for `image.openshift.io`, and what was pushed or imported there."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def names(self) -> list[str]:
+        with self._store.locked():
+            return sorted("/".join(key) for key in self._store.streams)
+
+    async def tags(self, name: str) -> list[str] | None:
+        with self._store.locked():
+            stream = self._stream(name)
+            # Section 3: a tag whose import failed is none; one whose Image object is gone is one.
+            return None if stream is None else [tag for tag in stream.status_tags if stream.items(tag)]
+
+    async def refer_to(self, name: str, digest: str, tags: Sequence[str]) -> bool:
+        del tags  # a history may name what no tag names now
+        with self._store.locked():
+            stream = self._stream(name)
+            return stream is not None and self._store.serves(stream, digest)
+
+    async def manifest(self, request: web.Request, name: str, reference: str) -> Answer:
+        del request
+        with self._store.locked():
+            stream = self._stream(name)
+            item = None if stream is None else stream.current(reference)
+            digest = reference if item is None else item["image"]
+            content = self._store.contents.get(digest)
+            image = self._store.images.get(digest)
+            if content is None or image is None:
+                return _unknown("MANIFEST_UNKNOWN", "manifest unknown", {"Tag": reference})
+            if "openshift.io/image.managed" not in image["metadata"]["annotations"]:
+                self._store.pulled_through.append((name, digest))
+                self._store.links.add((name, digest))
+        headers = {hdrs.CONTENT_TYPE: content.media_type, "Docker-Content-Digest": digest}
+        return Answer(200, content.body, CIMultiDict(headers))
+
+    async def blob(self, request: web.Request, name: str, digest: str) -> Answer:
+        del request, name
+        body = self._store.blobs.get(digest)
+        if body is None:
+            return _unknown("BLOB_UNKNOWN", "blob unknown to registry", digest)
+        headers = {hdrs.CONTENT_TYPE: "application/octet-stream", "Docker-Content-Digest": digest_of(body)}
+        return Answer(200, body, CIMultiDict(headers))
+
+    async def delete(self, request: web.Request, name: str, digest: str) -> Answer:
+        del request
+        with self._store.locked():
+            # Section 4: without the manifest the link can no longer be found, though it is there.
+            if (name, digest) not in self._store.links or digest not in self._store.contents:
+                return Answer(404)
+            self._store.links.remove((name, digest))
+        return Answer(202)
+
+    def _stream(self, name: str) -> Stream | None:
+        namespace, _, stream = name.partition("/")
+        return self._store.streams.get((namespace, stream))
+
+
+def _unknown(code: str, message: str, detail: object) -> Answer:
+    body = json.dumps({"errors": [{"code": code, "message": message, "detail": detail}]}).encode()
+    return Answer(404, body, CIMultiDict({hdrs.CONTENT_TYPE: "application/json"}))
 
 
 def is_stream(name: str) -> bool:

@@ -4,7 +4,8 @@ PYTHON = .venv/bin/python
 .PHONY: help demo test test-thorough check format parts venv clean
 
 help:
-	@echo "make demo           show the operator on a control plane and a registry of its own (KEEP=1 leaves them up)"
+	@echo "make demo           show the operator on a control plane and a registry of its own (KEEP=1 leaves them up,"
+	@echo "                    DEMO=openshift shows it on OpenShift's image streams)"
 	@echo "make test           run the tests on real parts"
 	@echo "make test-thorough  run the slow ones too"
 	@echo "make check          lint, types, direction of the imports"

@@ -51,6 +51,7 @@ def _configure_logging(log_format: str) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # that something was tried again is told where it failed
     for noisy in ("httpx", "httpcore", "kopf.objects", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -10,19 +9,32 @@ from datetime import UTC, datetime
 from kubernetes.aio import client, config
 from typing_extensions import override
 
-from registry_cleanup.domain.policy import RegistryType
-from registry_cleanup.domain.run import RunOrder, RunReport
+from registry_cleanup.domain.run import Failure, RunOrder, RunReport
+from registry_cleanup.domain.trust import Endpoint
 from registry_cleanup.kube.api import KubernetesAPI
 from registry_cleanup.kube.credentials import PolicyCredentials
 from registry_cleanup.kube.guard import PolicyGuard
 from registry_cleanup.kube.spec import ParsedPolicy
-from registry_cleanup.ports import Clock, Registry, RegistryAddress
-from registry_cleanup.registry.backend import open_registry
+from registry_cleanup.openshift.api import ImageAPI
+from registry_cleanup.openshift.registry import OpenShiftRegistry
+from registry_cleanup.ports import Clock, Registry, RegistryAddress, RunError
+from registry_cleanup.registry.backend import DistributionRegistry, open_registry
 from registry_cleanup.runner import Runner
 from registry_cleanup.settings import Settings
 from registry_cleanup.telemetry import LogAudit
 
-_log = logging.getLogger(__name__)
+_NOT_OPENSHIFT = Failure(
+    "NotOpenShift",
+    "spec.registry.type is OpenShift, or the registry looks like it, but registry and cluster do not both show "
+    "OpenShift's signs (its login at the registry, image.openshift.io in the cluster); check url and type",
+    mendable=True,
+)
+_NO_ACCOUNT = Failure(
+    "ServiceAccountNeeded",
+    "this is OpenShift's registry, whose tags are image streams: name a ServiceAccount that may read and change them "
+    "in spec.registry.serviceAccountName",
+    mendable=True,
+)
 
 
 class SystemClock(Clock):
@@ -49,27 +61,73 @@ class Application:
             order: what to do.
             halt: says why the run must stop, as soon as it must.
         """
-        audit = LogAudit(policy.namespace, policy.name, policy.policy.registry, order)
+        audit = LogAudit(policy.namespace, policy.name, policy.registry.url or "OpenShift", order)
         guard = PolicyGuard(self.api, policy, self.clock, halt)
         runner = Runner(policy.policy, lambda: self._connect(policy), guard, audit, self.clock)
         return await runner.run(order)
 
     @asynccontextmanager
     async def _connect(self, policy: ParsedPolicy) -> AsyncIterator[Registry]:
+        """Open the registry of `policy`, as what it turns out to be."""
         spec = policy.registry
         credentials = PolicyCredentials(
             self.api, policy, self.clock, self.settings.token_hosts, self.settings.service_account
         )
+        url = await credentials.registry_url()
         address = RegistryAddress(
-            spec.url,
-            RegistryType(spec.type),
+            url,
             spec.insecure,
-            await credentials.ca_bundle(),
+            await credentials.ca_bundle(Endpoint.of(url)),
             spec.token_url,
             policy.policy.repositories.literals,
         )
         async with open_registry(address, credentials, self.clock, self.settings.concurrent_requests) as registry:
-            yield registry
+            if registry.openshift:
+                async with self._image_streams(policy, registry, credentials) as streams:
+                    yield streams
+            elif spec.type == "OpenShift":
+                raise RunError(_NOT_OPENSHIFT)
+            else:
+                yield registry
+
+    @asynccontextmanager
+    async def _image_streams(
+        self, policy: ParsedPolicy, registry: DistributionRegistry, credentials: PolicyCredentials
+    ) -> AsyncIterator[Registry]:
+        """Open the image streams behind OpenShift's registry, with the token of the policy's ServiceAccount."""
+        account = policy.registry.service_account_name
+        if account is None:
+            raise RunError(_NO_ACCOUNT)
+        async with client.ApiClient(_as_policy(credentials)) as api_client:
+            api = ImageAPI(api_client)
+            if not await api.available():
+                raise RunError(_NOT_OPENSHIFT)
+            yield OpenShiftRegistry(
+                api,
+                registry,
+                policy.policy.repositories,
+                policy.policy.tag_date,
+                f"{policy.namespace}:{account}",
+                self.settings.concurrent_requests,
+            )
+
+
+def _as_policy(credentials: PolicyCredentials) -> client.Configuration:
+    """Return a way to this cluster's API server that shows the policy's credential, and none of the operator's."""
+    own = client.Configuration.get_default_copy()
+    configuration = client.Configuration(host=own.host)
+    configuration.ssl_ca_cert = own.ssl_ca_cert
+    configuration.verify_ssl = own.verify_ssl
+    configuration.api_key_prefix = {"BearerToken": "Bearer"}
+    configuration.api_key = {"BearerToken": ""}
+
+    async def renew(configuration: client.Configuration) -> None:
+        credential = await credentials.credential()
+        if credential is not None:
+            configuration.api_key["BearerToken"] = credential.secret
+
+    configuration.refresh_api_key_hook = renew  # type: ignore[assignment]  # the client types it as None
+    return configuration
 
 
 @asynccontextmanager

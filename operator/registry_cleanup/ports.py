@@ -8,12 +8,11 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
-from registry_cleanup.domain.deletion import Deletion, ItemOutcome
+from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan
-from registry_cleanup.domain.policy import RegistryType
 from registry_cleanup.domain.reference import Digest
-from registry_cleanup.domain.run import Failure, RunReport
+from registry_cleanup.domain.run import Aftermath, Failure, RunReport
 from registry_cleanup.domain.trust import TrustedHosts
 
 
@@ -75,7 +74,6 @@ class RegistryAddress:
 
     Attributes:
         url: scheme, host and port.
-        type: what the policy says of its kind.
         insecure: plain http, or any certificate, is accepted.
         ca_bundle: PEM certificates that are believed besides the system's.
         token_url: used instead of the realm of the registry's challenge.
@@ -83,7 +81,6 @@ class RegistryAddress:
     """
 
     url: str
-    type: RegistryType = RegistryType.AUTO
     insecure: bool = False
     ca_bundle: str | None = None
     token_url: str | None = None
@@ -93,14 +90,22 @@ class RegistryAddress:
 class Registry(Protocol):
     """A registry as one policy sees it, with that policy's credential."""
 
+    @property
+    def host(self) -> str:
+        """Host and port, as a plan's hash has it."""
+
     async def clock_offset(self) -> timedelta | None:
         """Return the registry's clock minus ours, by its `Date`; None where it sends none."""
 
     async def repositories(self) -> Sequence[str]:
         """Return the names of all repositories; raise `RunError` if the list cannot be had whole."""
 
-    async def deletion(self, repository: str) -> Deletion:
-        """Find out, without harm, what can be deleted; `repository` is an existing one to ask about."""
+    @property
+    def parallel(self) -> int:
+        """In how many repositories deletions may be under way at a time."""
+
+    async def deletion(self, repositories: Sequence[str]) -> DeletionSupport:
+        """Find out, without harm, what can be deleted in `repositories`, of which there is at least one."""
 
     async def inventory(
         self,
@@ -124,6 +129,9 @@ class Registry(Protocol):
         `proceed` is awaited before each deletion; it raises `InterruptedRunError` where nothing more may be
         deleted. Items without an outcome were not touched. Raises `RunError` where going on makes no sense.
         """
+
+    async def aftermath(self) -> Aftermath | None:
+        """Return what the deletions of this run left to others; None where nobody can tell."""
 
 
 class Guard(Protocol):

@@ -9,12 +9,15 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome
+from registry_cleanup.concurrency import for_each
+from registry_cleanup.domain.closure import DeletionUnit
+from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, Outcome
 from registry_cleanup.domain.inventory import Inventory
 from registry_cleanup.domain.plan import RepositoryPlan, plan_hash, plan_repository
-from registry_cleanup.domain.policy import LATEST, Policy, TagPattern
-from registry_cleanup.domain.rules import needs, without_match
+from registry_cleanup.domain.policy import Policy, TagPattern
+from registry_cleanup.domain.rules import idle_globs, needs, tag_patterns
 from registry_cleanup.domain.run import (
+    Aftermath,
     Counts,
     Failure,
     PlannedItem,
@@ -28,7 +31,6 @@ from registry_cleanup.domain.run import (
 from registry_cleanup.ports import Audit, Clock, Guard, InterruptedRunError, Registry, RunError
 
 _SAMPLE = 10
-_GONE = frozenset({Outcome.PRUNED, Outcome.ALREADY_GONE})
 _NOT_GONE = frozenset({Outcome.FAILED, Outcome.NOT_DELETED})
 
 _SKEWED = Failure(
@@ -42,12 +44,9 @@ _IMPOSSIBLE = {
         "DeletionDisabled",
         "the registry does not allow deletion, so nothing was pruned; for Docker Distribution set "
         "REGISTRY_STORAGE_DELETE_ENABLED=true and make sure that it is not read-only",
+        mendable=True,
     ),
-    Deletion.UNSUPPORTED: Failure(
-        "OpenShiftNotYetSupported",
-        "this version only plans on OpenShift, where the registry accepts deletions and does nothing; nothing was "
-        "pruned",
-    ),
+    Deletion.FORBIDDEN: Failure("DeletionForbidden", "the ServiceAccount may not remove tags", mendable=True),
 }
 
 
@@ -65,13 +64,21 @@ class _Progress:
     plans: list[RepositoryPlan] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     sample: list[PlannedItem] = field(default_factory=list)
-    idle: list[TagPattern] = field(default_factory=list)
+    idle: dict[str, TagPattern] = field(default_factory=dict)
+    idle_globs: list[str] = field(default_factory=list)
     summary: PlanSummary | None = None
-    deletion: Deletion | None = None
+    support: DeletionSupport | None = None
+    aftermath: Aftermath | None = None
+    stopped: InterruptedRunError | RunError | None = None
     interrupted: str | None = None
 
+    def stop(self, error: InterruptedRunError | RunError) -> None:
+        """Let nothing more be deleted; the first reason is told."""
+        if self.stopped is None:
+            self.stopped = error
+
     def counts(self, *, plan_only: bool) -> Counts:
-        pruned = sum(self.outcomes[outcome] for outcome in _GONE)
+        pruned = self.outcomes[Outcome.PRUNED]
         failed = sum(self.outcomes[outcome] for outcome in _NOT_GONE)
         return Counts(
             repositories_scanned=self.scanned,
@@ -102,12 +109,14 @@ class Runner:
         self._guard = guard
         self._audit = audit
         self._clock = clock
-        self._progress = _Progress(idle=[pattern for pattern in policy.keep_tags if pattern.text != LATEST])
+        self._progress = _Progress(idle=tag_patterns(policy))
 
     async def run(self, order: RunOrder) -> RunReport:
         """Do what `order` says; whatever the world does wrong is told in the report, and never raised."""
         try:
             async with self._connect() as registry:
+                # Where the policy leaves the address to the cluster, it is known only now.
+                self._policy = replace(self._policy, registry=registry.host)
                 await self._plan(registry)
                 if not order.plan_only:
                     await self._apply(registry)
@@ -121,7 +130,12 @@ class Runner:
         """Gather and plan every repository that the policy selects."""
         progress = self._progress
         names = await registry.repositories()
-        for repository in filter(self._policy.repositories.selects, names):
+        selected = list(filter(self._policy.repositories.selects, names))
+        if selected:
+            if self._policy.repositories.literals is None:
+                progress.idle_globs = idle_globs(self._policy, names)
+            progress.support = await registry.deletion(selected)
+        for repository in selected:
             try:
                 await self._plan_repository(registry, repository)
             except RunError as error:
@@ -137,9 +151,7 @@ class Runner:
     async def _plan_repository(self, registry: Registry, repository: str) -> None:
         progress = self._progress
         await self._guard.proceed()
-        if progress.deletion is None:
-            progress.deletion = await registry.deletion(repository)
-        unit = progress.deletion.unit
+        unit = progress.support.deletion.unit if progress.support is not None else DeletionUnit.DIGEST
         inventory = await registry.inventory(repository, lambda tags: needs(self._policy, repository, tags, unit), {})
         # Thousands of tags take a while to judge: the event loop stays free for everybody else.
         plan = await asyncio.to_thread(plan_repository, self._policy, inventory, unit, self._clock.now())
@@ -153,7 +165,8 @@ class Runner:
         progress.matched += sum(verdict.rule is not None for verdict in plan.verdicts)
         progress.kept.update(plan.kept_by_reason())
         progress.planned += plan.planned
-        progress.idle = without_match(progress.idle, [verdict.tag for verdict in plan.verdicts])
+        tags = [verdict.tag for verdict in plan.verdicts]
+        progress.idle = {at: p for at, p in progress.idle.items() if not any(p.matches(tag) for tag in tags)}
         self._audit.planned(plan)
         progress.sample.extend(islice(_items(plan), _SAMPLE - len(progress.sample)))
         if plan.groups:
@@ -162,19 +175,37 @@ class Runner:
     async def _apply(self, registry: Registry) -> None:
         """Prune what was planned, repository by repository."""
         progress = self._progress
-        if not progress.plans or progress.deletion is None:
+        if not progress.plans or progress.support is None:
             return
         for offset in (await self._guard.clock_offset(), await registry.clock_offset()):
             if clock_skewed(offset):
                 raise RunError(_SKEWED)
-        if not progress.deletion.possible:
-            raise RunError(_IMPOSSIBLE[progress.deletion])
-        for plan in progress.plans:
-            try:
-                await self._prune(registry, plan, progress.deletion)
-            except RunError as error:
-                if error.failure.stops_run:
-                    raise
+        deletion = progress.support.deletion
+        if not deletion.possible:
+            failure = _IMPOSSIBLE[deletion]
+            raise RunError(replace(failure, message=progress.support.detail or failure.message))
+
+        async def prune(plan: RepositoryPlan) -> None:
+            await self._prune_unless_stopped(registry, plan, deletion)
+
+        await for_each(progress.plans, prune, registry.parallel)
+        progress.aftermath = await registry.aftermath()
+        if progress.stopped is not None:
+            raise progress.stopped
+
+    async def _prune_unless_stopped(self, registry: Registry, plan: RepositoryPlan, deletion: Deletion) -> None:
+        """Prune one repository, beside others, unless one of them stopped the run."""
+        progress = self._progress
+        if progress.stopped is not None:
+            return
+        try:
+            await self._prune(registry, plan, deletion)
+        except InterruptedRunError as error:
+            progress.stop(error)
+        except RunError as error:
+            if error.failure.stops_run:
+                progress.stop(error)
+            else:
                 progress.failed += 1
                 self._fail(replace(error.failure, repository=plan.repository))
 
@@ -185,6 +216,8 @@ class Runner:
             # Here, not between two outcomes: all tags of one digest have the same end, and are counted.
             if without_effect is not None:
                 raise RunError(without_effect)
+            if self._progress.stopped is not None:
+                raise InterruptedRunError("another repository's failure stopped the run")
             await self._guard.proceed()
 
         async with aclosing(registry.prune(plan, deletion, proceed)) as outcomes:
@@ -197,10 +230,10 @@ class Runner:
             raise RunError(without_effect)
 
     def _idle_patterns(self) -> list[str]:
-        """Return the patterns of keepTags that match no tag, if all tags were seen."""
+        """Return the patterns and globs of the spec that match nothing, if all tags were seen."""
         progress = self._progress
         whole = progress.summary is not None and progress.scanned and not progress.failed
-        return [pattern.text for pattern in progress.idle] if whole else []
+        return [*progress.idle_globs, *progress.idle] if whole else []
 
     def _fail(self, failure: Failure) -> None:
         self._progress.failures.append(failure)
@@ -216,7 +249,8 @@ class Runner:
             counts,
             progress.kept,
             progress.summary,
-            progress.deletion,
+            progress.support if progress.summary is not None else None,
+            progress.aftermath,
             tuple(progress.failures),
             message_of(order, counts, progress.failures, progress.interrupted, self._idle_patterns()),
         )

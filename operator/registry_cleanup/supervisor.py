@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -41,7 +43,7 @@ class Supervisor:
     def __init__(self, application: Application, notify: Notify) -> None:
         self._application = application
         self._notify = notify
-        self._slots = asyncio.Semaphore(application.settings.concurrent_runs)
+        self._places = Places(application.settings.concurrent_runs)
         self._tasks: dict[str, PolicyTask] = {}
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -57,7 +59,7 @@ class Supervisor:
                 task.task.add_done_callback(self._leaving.discard)
             return
         if task is None:
-            self._tasks[uid] = PolicyTask(self._application, self._notify, self._slots, body)
+            self._tasks[uid] = PolicyTask(self._application, self._notify, self._places, body)
         else:
             task.observe(body)
 
@@ -74,6 +76,24 @@ class Supervisor:
             await asyncio.gather(*running, return_exceptions=True)
 
 
+class Places:
+    """Where runs take place: so many at a time in all, and one at a time at each registry.
+
+    Two runs in one repository would each count on tags that the other takes away, such as those that
+    `minTagsPerRepository` keeps.
+    """
+
+    def __init__(self, runs: int) -> None:
+        self._slots = asyncio.Semaphore(runs)
+        self._registries: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @asynccontextmanager
+    async def at(self, registry: str) -> AsyncIterator[None]:
+        """Wait for a place at `registry`."""
+        async with self._registries[registry], self._slots:
+            yield
+
+
 class PolicyTask:
     """The task of one policy, by UID.
 
@@ -81,12 +101,10 @@ class PolicyTask:
         task: ends after `halt`.
     """
 
-    def __init__(
-        self, application: Application, notify: Notify, slots: asyncio.Semaphore, body: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, application: Application, notify: Notify, places: Places, body: Mapping[str, Any]) -> None:
         self._application = application
         self._notify = notify
-        self._slots = slots
+        self._places = places
         self._body = body
         self._status = parse_status(body.get("status"))
         self._woken = asyncio.Event()
@@ -136,14 +154,16 @@ class PolicyTask:
             return what
         if self._rest_until is not None and self._now() < self._rest_until:
             return Wait(self._rest_until)
-        async with self._slots:
+        async with self._places.at(policy.policy.registry):
             if self._outdated(policy) is None:
                 await self._run(policy, what)
         return Wait(self._now())
 
     async def _run(self, policy: ParsedPolicy, asked: Due) -> None:
         now = self._now()
-        order = RunOrder(f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", asked.trigger, asked.plan_only, now)
+        order = RunOrder(
+            f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", asked.trigger, asked.plan_only, now, self._asked(policy)
+        )
         failed_before = self._status.failed
         await self._write(self._writer(policy.generation).running(order))
         report = await self._report(policy, order)
@@ -186,6 +206,11 @@ class PolicyTask:
     def _outdated(self, policy: ParsedPolicy) -> str | None:
         """Return what the events so far say against a run of `policy`; None if nothing does."""
         return self._halted or change(policy, self._body)
+
+    def _asked(self, policy: ParsedPolicy) -> str | None:
+        """Return the request to prune that has not been answered yet, if there is one."""
+        asked = not policy.dry_run and policy.request != self._status.last_handled_run_request
+        return policy.request if asked else None
 
     def _handled(self, policy: ParsedPolicy, report: RunReport) -> str | None:
         """Return the last answered request: one that was interrupted is asked again after the interruption."""

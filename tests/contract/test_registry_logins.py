@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry_cleanup.ports import Credential, CredentialKind, RunError
-from registry_cleanup.registry.errors import LoginFailedError, MalformedAnswerError, TLSError, UnreachableError
+from registry_cleanup.registry.errors import LoginFailedError, NotARegistryError, TLSError, UnreachableError
 from tests.support.certificates import certificate_authority
 from tests.support.clients import QUICK, HandClock, opened, password, resolved, trust
 from tests.support.faulty import changes_headers, faulty_registry
@@ -153,13 +153,13 @@ async def test_a_bundle_without_a_certificate_is_told_with_its_field(setting: Se
 
 
 async def test_a_registry_that_speaks_http_is_no_https_registry(registry3: RegistryServer) -> None:
-    with pytest.raises(TLSError, match="does the registry speak https"):
+    with pytest.raises(TLSError, match=r"write http:// in spec\.registry\.url, with insecure: true"):
         async with opened(registry3.url.replace("http:", "https:")):
             pass
 
 
 async def test_a_registry_that_speaks_https_is_no_http_registry(setting: Setting) -> None:
-    with pytest.raises(MalformedAnswerError, match=r"check spec\.registry\.url"):
+    with pytest.raises(NotARegistryError, match=r"check spec\.registry\.url"):
         async with opened(setting.server.url.replace("https:", "http:")):
             pass
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from registry_cleanup.domain.deletion import Deletion
-from registry_cleanup.domain.policy import RegistryType
 from registry_cleanup.ports import Credential
 from registry_cleanup.registry.errors import (
     DeniedError,
@@ -210,25 +208,21 @@ async def test_a_password_of_a_secret_logs_in_the_same_way(setting: Setting) -> 
         assert (await resolved(registry, APP)).tags == setting.digests
 
 
-async def test_nothing_is_deleted_there_yet(setting: Setting, tmp_path: Path) -> None:
+async def test_it_is_recognised_and_nothing_is_deleted_to_find_that_out(setting: Setting, tmp_path: Path) -> None:
+    # Its registry says 202 to the deletion of a tag and does nothing (openshift.md, 4).
     async with opened(setting.url, setting.login("reader"), ca_bundle=setting.ca) as registry:
-        assert await registry.deletion(APP) is Deletion.UNSUPPORTED
+        assert registry.openshift is True
+        assert (await resolved(registry, APP)).tags == setting.digests
     assert not any(method.startswith("DELETE") for method in kinds(setting.proxy.requests))
     assert Crane(tmp_path).ls(f"{setting.behind.host}/{APP}") == sorted(setting.digests)
 
 
 @pytest.mark.parametrize(
-    ("type_", "realm_seen", "header_seen", "expected"),
-    [
-        (RegistryType.AUTO, True, False, Deletion.UNSUPPORTED),
-        (RegistryType.AUTO, False, True, Deletion.UNSUPPORTED),
-        (RegistryType.OPENSHIFT, False, False, Deletion.UNSUPPORTED),
-        (RegistryType.DISTRIBUTION, False, False, Deletion.BY_TAG),
-        (RegistryType.AUTO, False, False, Deletion.BY_TAG),
-    ],
+    ("realm_seen", "header_seen", "expected"),
+    [(True, False, True), (False, True, True), (True, True, True), (False, False, False)],
 )
-async def test_it_is_recognised_by_its_realm_or_its_header_unless_the_policy_says_what_it_is(
-    setting: Setting, type_: RegistryType, realm_seen: bool, header_seen: bool, expected: Deletion
+async def test_it_is_recognised_by_its_realm_or_its_header(
+    setting: Setting, realm_seen: bool, header_seen: bool, expected: bool
 ) -> None:
     """The registry behind, made to look more or less like OpenShift's."""
     with faulty_registry(setting.behind.url) as proxy:
@@ -238,8 +232,9 @@ async def test_it_is_recognised_by_its_realm_or_its_header_unless_the_policy_say
             proxy.inject(answers(200, '{"token":"t"}'), path=TOKEN_PATH)
         if header_seen:
             proxy.inject(changes_headers({"X-Registry-Supports-Signatures": "1"}), path="/v2/")
-        async with opened(proxy.url, password("user", "token", proxy.url), type_=type_) as registry:
-            assert await registry.deletion(APP) is expected
+        async with opened(proxy.url, password("user", "token", proxy.url)) as registry:
+            assert registry.openshift is expected
+        assert not any(method.startswith("DELETE") for method in kinds(proxy.requests))
 
 
 async def test_a_repository_that_is_no_image_stream_is_malformed_or_a_fault_and_never_empty(setting: Setting) -> None:

@@ -12,10 +12,11 @@ import httpx
 import pytest
 from aiohttp import web
 
+from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.deletion import Deletion, Outcome
 from registry_cleanup.ports import InterruptedRunError
 from registry_cleanup.registry.errors import DeletionDisabledError, DeniedError, SiblingLostError
-from tests.support.clients import applied, opened, planned, prunes, references
+from tests.support.clients import applied, deletes, opened, planned, prunes, references
 from tests.support.crane import Crane
 from tests.support.faulty import Fault, FaultyRegistry, Forward, after, answers, faulty_registry
 from tests.support.images import push_image, push_index
@@ -148,7 +149,7 @@ async def test_the_probe_finds_what_can_be_deleted_and_leaves_no_trace(
         digest = push_image(server.url, APP, ["v1"])
         before = _files(server.storage)
         async with opened(server.url) as registry:
-            assert await registry.deletion(APP) is expected
+            assert await deletes(registry, APP) is expected
         assert _files(server.storage) == before
         crane = Crane(tmp_path / "crane")
         assert crane.ls(f"{server.host}/{APP}") == ["v1"]
@@ -162,16 +163,17 @@ async def test_the_probe_finds_that_nothing_can_be_deleted(version: Version, rea
         push_image(server.url, APP, ["v1"])
     with distribution(version, tmp_path, delete=readonly, readonly=readonly) as server:
         async with opened(server.url) as registry:
-            assert await registry.deletion(APP) is Deletion.DISABLED
+            assert await deletes(registry, APP) is Deletion.DISABLED
         assert Crane(tmp_path / "crane").ls(f"{server.host}/{APP}") == ["v1"]
 
 
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        (answers(202), Deletion.BY_DIGEST),
-        (answers(404), Deletion.BY_DIGEST),
-        (answers(404, '{"errors":[{"code":"NAME_UNKNOWN"}]}'), Deletion.BY_DIGEST),
+        (answers(202), Deletion.UNKNOWN),
+        (answers(301), Deletion.UNKNOWN),
+        (answers(404), Deletion.UNKNOWN),
+        (answers(404, '{"errors":[{"code":"NAME_UNKNOWN"}]}'), Deletion.UNKNOWN),
         (answers(400), Deletion.BY_DIGEST),
         (answers(500), Deletion.UNKNOWN),
         (answers(403), Deletion.UNKNOWN),
@@ -184,7 +186,9 @@ async def test_an_unclear_answer_to_the_probe_means_digests_only(
     setting3.push("v1")
     setting3.proxy.inject(fault, method="DELETE", path=".*/manifests/registry-cleanup-probe-.*")
     async with opened(setting3.proxy.url) as registry:
-        assert await registry.deletion(APP) is expected
+        found = await deletes(registry, APP)
+    assert found is expected
+    assert found.unit is DeletionUnit.DIGEST
     assert setting3.tags == ["v1"]
 
 

@@ -18,7 +18,7 @@ from registry_cleanup.registry.errors import (
     MalformedAnswerError,
     ServerFaultError,
 )
-from tests.support.clients import HandClock, dated, opened, password, resolved, trust
+from tests.support.clients import HandClock, dated, deletes, opened, password, resolved, trust
 from tests.support.faulty import Fault, FaultyRegistry, Forward, answers, before, faulty_registry
 from tests.support.images import push_image
 from tests.support.processes import free_port
@@ -107,7 +107,7 @@ async def test_one_token_is_fetched_for_each_scope(setting: Setting, key_name: K
         assert (await resolved(registry, "team/app")).tags == setting.digests
         assert len((await dated(registry, "team/app")).tags) == 8
         expected = Deletion.BY_DIGEST if setting.server.version == "2" else Deletion.BY_TAG
-        assert await registry.deletion("team/app") is expected
+        assert await deletes(registry, "team/app") is expected
     assert setting.tokens.scopes == {CATALOG: 1, PULL: 1, DELETE: 1}
 
 
@@ -205,7 +205,7 @@ async def test_a_token_that_grants_nothing_is_a_denial(setting: Setting) -> None
 
 async def test_who_may_not_delete_cannot_ask_what_can_be_deleted(setting: Setting) -> None:
     async with opened(setting.url, setting.login("puller")) as registry:
-        assert await registry.deletion("team/app") is Deletion.UNKNOWN
+        assert await deletes(registry, "team/app") is Deletion.UNKNOWN
 
 
 async def test_a_wrong_password_at_the_service_is_a_failed_login(setting: Setting) -> None:
@@ -254,6 +254,6 @@ async def test_a_token_url_replaces_a_wrong_realm(tmp_path: Path) -> None:
             async with opened(setting.url, setting.login("pruner"), token_url=tokens.realm) as registry:
                 assert await registry.repositories() == ["public/app", "team/app"]
                 assert (await resolved(registry, "team/app")).tags == setting.digests
-                assert await registry.deletion("team/app") is Deletion.BY_DIGEST
+                assert await deletes(registry, "team/app") is Deletion.BY_DIGEST
         assert {request.query["service"] for request in tokens.requests} == {ICP_SERVICE}
         assert tokens.scopes == {CATALOG: 1, PULL: 1, DELETE: 1}

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.support.controlplane import ControlPlane
+from tests.support.processes import wait_until
 
 _CRDS = Path(__file__).parents[2] / "crds"
 _CRD = _CRDS / "registrycleanuppolicies.yaml"
@@ -34,7 +35,27 @@ _REFUSED: list[tuple[str, object, str, str]] = [
     ("spec", _ABSENT, "spec", "Required value"),
     # registry
     ("spec.registry", _ABSENT, "spec.registry", "Required value"),
-    ("spec.registry.url", _ABSENT, "spec.registry.url", "Required value"),
+    ("spec.registry.url", _ABSENT, "spec.registry.url", "Required value: write https://host[:port]"),
+    ("spec.registry", {"type": "OpenShift"}, "spec.registry.url", "only with type: OpenShift and a serviceAccountName"),
+    ("spec.registry", {"serviceAccountName": "pruner"}, "spec.registry.url", "only with type: OpenShift"),
+    (
+        "spec.registry",
+        {"type": "Distribution", "serviceAccountName": "pruner"},
+        "spec.registry.url",
+        "only with type: OpenShift and a serviceAccountName",
+    ),
+    (
+        "spec.registry",
+        {"type": "OpenShift", "secretRef": {"name": "login"}},
+        "spec.registry.url",
+        "only with type: OpenShift and a serviceAccountName",
+    ),
+    (
+        "spec.registry",
+        {"type": "OpenShift", "serviceAccountName": "pruner", "tokenURL": "http://r.example.com", "insecure": True},
+        "spec.registry.serviceAccountName",
+        "never sent over http",
+    ),
     ("spec.registry.url", "registry.example.com", "spec.registry.url", "https://host"),
     ("spec.registry.url", "ftp://registry.example.com", "spec.registry.url", "https://host"),
     ("spec.registry.url", "http://registry.example.com", "spec.registry.url", "only with insecure: true"),
@@ -156,6 +177,8 @@ _REFUSED: list[tuple[str, object, str, str]] = [
     ("spec.keepTags", ["v1", "["], "spec.keepTags[1]", "missing closing ]"),
     ("spec.keepTags", [""], "spec.keepTags[0]", "at least 1"),
     ("spec.keepTags", ["a"] * 65, "spec.keepTags", "at most 64 items"),
+    ("spec.tagDate", "Pushed", "spec.tagDate", "supported values"),
+    ("spec.rules.0.includeManaged", "yes", "spec.rules[0].includeManaged", "must be of type boolean"),
     ("spec.minTagsPerRepository", -1, "spec.minTagsPerRepository", "greater than or equal to 0"),
     ("spec.minTagsPerRepository", 100001, "spec.minTagsPerRepository", "less than or equal to 100000"),
     ("spec.dryRun", "false", "spec.dryRun", "must be of type boolean"),
@@ -176,6 +199,9 @@ _REFUSED: list[tuple[str, object, str, str]] = [
 _ACCEPTED: list[tuple[str, object]] = [
     ("spec.registry.url", "https://registry.example.com:5000"),
     ("spec.registry.url", "https://localhost"),
+    ("spec.registry", {"type": "OpenShift", "serviceAccountName": "pruner"}),
+    ("spec.tagDate", "Created"),
+    ("spec.rules.0.includeManaged", True),
     ("spec.registry.url", "https://10.0.0.1:65535"),
     ("spec.registry.url", "https://[2001:db8::1]:443"),
     ("spec.registry", {"url": "http://127.0.0.1:5000", "insecure": True}),
@@ -199,6 +225,8 @@ _ACCEPTED: list[tuple[str, object]] = [
 def api(plane: ControlPlane) -> ControlPlane:
     plane.kubectl("apply", "-f", str(_CRD))
     plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(_CRD))
+    # Discovery and the published schema follow a moment later.
+    wait_until(lambda: "FIELDS" in plane.kubectl("explain", "rcp.spec.rules", check=False), 30, "the published schema")
     return plane
 
 
@@ -250,6 +278,8 @@ def test_what_is_left_out_becomes_the_careful_default(api: ControlPlane) -> None
     expected["registry"] |= {"insecure": False, "type": "Auto"}
     expected["registry"]["caConfigMapRef"]["key"] = "ca.crt"
     expected |= {"dryRun": True, "pruneLatest": False, "minTagsPerRepository": 1, "suspend": False}
+    expected |= {"tagDate": "Auto"}
+    expected["rules"][0]["includeManaged"] = False
     assert answer["spec"] == expected
 
 
@@ -393,3 +423,9 @@ def _is_bounded(node: Mapping[str, Any]) -> bool:
             return True
         case _:
             return False
+
+
+def test_the_documentation_shows_what_kubectl_explains_of_rules(api: ControlPlane) -> None:
+    shown = (_CRD.parent.parent / "docs" / "install.md").read_text().partition("$ kubectl explain rcp.spec.rules\n")[2]
+    explained = api.kubectl("explain", "rcp.spec.rules")
+    assert shown.partition("\n```")[0] == "\n".join(line.rstrip() for line in explained.strip().splitlines())

@@ -67,7 +67,7 @@ def test_a_missing_secret_is_named_and_its_creation_heals(locked: RegistryServer
     namespace.apply(policy_spec(locked.url, registry=_LOGIN))
     message = namespace.stalled("SecretNotFound")
     assert message == "spec.registry.secretRef: there is no Secret 'login' in this namespace"
-    assert conditions(namespace.policy()) == {"Ready": "False", "Reconciling": "True", "Stalled": "True"}
+    assert conditions(namespace.policy()) == {"Ready": "False", "Reconciling": "False", "Stalled": "True"}
     namespace.create_basic_auth(locked.host, USER, PASSWORD)
     namespace.request_run("there it is")
     healed = namespace.planned()

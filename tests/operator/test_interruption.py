@@ -13,7 +13,7 @@ from kubernetes.aio import client
 from registry_cleanup.application import Application, SystemClock
 from registry_cleanup.kube.api import KubernetesAPI
 from registry_cleanup.settings import Settings
-from registry_cleanup.supervisor import PolicyTask
+from registry_cleanup.supervisor import Places, PolicyTask
 from tests.support.crane import Crane
 from tests.support.faulty import FaultyRegistry, before, faulty_registry
 from tests.support.operator import Operator, operator
@@ -271,6 +271,6 @@ async def test_a_policy_that_went_while_nobody_watched_ends_its_task(own_namespa
     async with client.ApiClient(configuration) as api_client:
         application = Application(Settings(), KubernetesAPI(api_client), SystemClock())
         told: list[object] = []
-        task = PolicyTask(application, lambda *what: told.append(what), asyncio.Semaphore(), body)
+        task = PolicyTask(application, lambda *what: told.append(what), Places(1), body)
         await asyncio.wait_for(task.task, LIMIT)
     assert told == []

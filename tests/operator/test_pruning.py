@@ -287,3 +287,23 @@ def test_twenty_policies_at_once_are_all_planned(registry3: RegistryServer, name
     policies = namespace.policies()
     assert [policy["status"]["plan"]["deletions"] for policy in policies] == [1] * 20
     assert len({policy["status"]["plan"]["hash"] for policy in policies}) == 20
+
+
+def test_two_policies_that_select_one_repository_do_not_empty_it(
+    registry3: RegistryServer, namespace: Namespace, crane: Crane
+) -> None:
+    for number in range(20):
+        for kind in ("feature", "nightly"):
+            tag = f"{kind}-{number}"
+            push_image(registry3.url, "team/app", [tag], created=days_ago(40 + number), seed=tag)
+    for kind in ("feature", "nightly"):
+        rules = [{"name": kind, "tags": {"include": [f"{kind}-.*"]}, "olderThan": "7d"}]
+        namespace.apply(policy_spec(registry3.url, rules=rules, dryRun=False), name=kind)
+    for kind in ("feature", "nightly"):
+        namespace.planned(kind)
+    for kind in ("feature", "nightly"):
+        namespace.request_run("now", kind)
+    for kind in ("feature", "nightly"):
+        namespace.handled("now", kind)
+    # Each plan counts on the other's tags to fill the floor of one tag, unless the second sees what the first left.
+    assert len(crane.ls(f"{registry3.host}/team/app")) == 1

@@ -10,7 +10,7 @@ from typing import Any
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest
 from registry_cleanup.domain.plan import RepositoryPlan, plan_repository
-from registry_cleanup.domain.policy import Policy, RepositoryGlob, RepositorySelector, Rule, TagPattern
+from registry_cleanup.domain.policy import Policy, RepositoryGlob, RepositorySelector, Rule, TagDate, TagPattern
 from registry_cleanup.domain.reference import Digest, parse_digest
 from registry_cleanup.domain.verdict import Verdict
 
@@ -54,13 +54,31 @@ def inventory(
     *others: Manifest,
     unresolved: Collection[str] = (),
     dangling: Collection[str] = (),
+    pushed: Mapping[str, datetime | float] | None = None,
+    protected: Collection[str] = (),
+    managed: Collection[str] = (),
+    used: Collection[str] = (),
     repository: str = REPOSITORY,
 ) -> Inventory:
-    """Return a repository: for each tag its manifest, or the word of one that another tag or `others` bring."""
+    """Return a repository: for each tag its manifest, or the word of one that another tag or `others` bring.
+
+    `pushed` are instants, or ages in days at `NOW`.
+    """
     known = {manifest.digest: manifest for manifest in tags.values() if isinstance(manifest, Manifest)}
     known |= {manifest.digest: manifest for manifest in others}
     addresses = {tag: what.digest if isinstance(what, Manifest) else digest(what) for tag, what in tags.items()}
-    return Inventory(repository, addresses, frozenset(unresolved), frozenset(dangling), known)
+    moments = {tag: _moment(when) for tag, when in (pushed or {}).items()}
+    return Inventory(
+        repository,
+        addresses,
+        frozenset(unresolved),
+        frozenset(dangling),
+        known,
+        moments,
+        frozenset(protected),
+        frozenset(managed),
+        frozenset(used),
+    )
 
 
 def selector(*include: str, exclude: Iterable[str] = ()) -> RepositorySelector:
@@ -82,10 +100,12 @@ def rule(
     repositories: RepositorySelector | None = None,
     days: float | None = None,
     most_recent: int | None = None,
+    include_managed: bool = False,
 ) -> Rule:
     """Return a rule over all tags, or over `include`; `days` is its `olderThan`."""
     older_than = timedelta(days=days) if days is not None else None
-    return Rule(name, patterns(*(include or (".*",))), patterns(*exclude), repositories, older_than, most_recent)
+    included = patterns(*(include or (".*",)))
+    return Rule(name, included, patterns(*exclude), repositories, older_than, most_recent, include_managed)
 
 
 def policy(
@@ -95,9 +115,11 @@ def policy(
     repositories: RepositorySelector | None = None,
     uid: str = "a-uid",
     registry: str = "registry.example.com:443",
+    tag_date: TagDate = TagDate.AUTO,
 ) -> Policy:
     """Return a policy over all repositories; without a floor, unlike the resource's default."""
-    return Policy(uid, registry, repositories or selector("**"), rules, patterns(*keep_tags), minimum_tags)
+    where = repositories or selector("**")
+    return Policy(uid, registry, where, rules, patterns(*keep_tags), minimum_tags, tag_date)
 
 
 def planned(
@@ -140,4 +162,8 @@ def minimal_spec(rules: Sequence[Mapping[str, Any]] | None = None) -> dict[str, 
 
 
 def _instant(created: datetime | float | None) -> datetime | None:
-    return ago(created) if isinstance(created, int | float) else created
+    return None if created is None else _moment(created)
+
+
+def _moment(when: datetime | float) -> datetime:
+    return ago(when) if isinstance(when, int | float) else when

@@ -11,11 +11,11 @@ from typing_extensions import override
 from registry_cleanup.domain.deletion import Deletion, Outcome
 from registry_cleanup.domain.inventory import Inventory, Needs
 from registry_cleanup.domain.plan import RepositoryPlan, plan_repository
-from registry_cleanup.domain.policy import Policy, RegistryType, RepositoryGlob, RepositorySelector, Rule, TagPattern
+from registry_cleanup.domain.policy import Policy, RepositoryGlob, RepositorySelector, Rule, TagPattern
 from registry_cleanup.domain.rules import needs
 from registry_cleanup.domain.trust import Endpoint, Host, TrustedHosts
 from registry_cleanup.ports import Clock, Credential, CredentialKind, CredentialSource, Registry, RegistryAddress
-from registry_cleanup.registry.backend import open_registry
+from registry_cleanup.registry.backend import DistributionRegistry, open_registry
 from registry_cleanup.registry.transport import Limits
 from tests.support.http import Received
 
@@ -83,10 +83,9 @@ async def opened(
     ca_bundle: str | None = None,
     token_url: str | None = None,
     repositories: Sequence[str] | None = None,
-    type_: RegistryType = RegistryType.AUTO,
-) -> AsyncIterator[Registry]:
+) -> AsyncIterator[DistributionRegistry]:
     """Log in to the registry at `url`."""
-    address = RegistryAddress(url, type_, insecure, ca_bundle, token_url, repositories)
+    address = RegistryAddress(url, insecure, ca_bundle, token_url, repositories)
     source = FixedSource(credential)
     async with open_registry(address, source, clock or SystemClock(), concurrency, limits) as registry:
         yield registry
@@ -112,9 +111,14 @@ def prunes(*patterns: str) -> Policy:
     return Policy("uid", "registry.test", everywhere, (rule,), (), 0)
 
 
+async def deletes(registry: Registry, repository: str) -> Deletion:
+    """Return what the registry says that it deletes in a repository."""
+    return (await registry.deletion([repository])).deletion
+
+
 async def planned(registry: Registry, repository: str, policy: Policy) -> tuple[RepositoryPlan, Deletion]:
     """Plan a repository as the runner does."""
-    deletion = await registry.deletion(repository)
+    deletion = await deletes(registry, repository)
     inventory = await registry.inventory(repository, lambda tags: needs(policy, repository, tags, deletion.unit), {})
     plan = plan_repository(policy, inventory, deletion.unit, datetime.now(UTC))
     return plan.only_going(), deletion

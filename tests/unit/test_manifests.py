@@ -1,4 +1,4 @@
-"""What `kubectl apply -k manifests/base` would apply: least rights, and a pod that every cluster admits."""
+"""What `kubectl apply -k` of `manifests/` would apply: least rights, and a pod that every cluster admits."""
 
 import subprocess
 import sys
@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from registry_cleanup.openshift.api import Right
+from registry_cleanup.openshift.rights import TAGS_ROLE, explain
+
 _ROOT = Path(__file__).parents[2]
 _OPERATOR = "registry-cleanup-operator"
 _CREDENTIALS = "registry-cleanup-credentials"
@@ -18,12 +21,12 @@ _RuleParts = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str,
 
 @pytest.fixture(scope="module")
 def resources() -> list[dict[str, Any]]:
-    kubectl = Path(sys.executable).parent / "kubectl"
-    done = subprocess.run(
-        [kubectl, "kustomize", _ROOT / "manifests" / "base"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
+    return _rendered("base")
+
+
+@pytest.fixture(scope="module")
+def openshift() -> list[dict[str, Any]]:
+    return _rendered("openshift")
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +161,67 @@ def test_the_pod_runs_the_operator_within_bounds_and_is_restarted_when_it_hangs(
     probe = container["livenessProbe"]["httpGet"]
     assert (ports[probe["port"]], probe["path"]) == (8080, "/healthz")
     assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]  # noqa: S108 - of the container
+
+
+# OpenShift
+
+
+def test_on_openshift_there_are_the_base_and_three_cluster_roles(
+    resources: list[dict[str, Any]], openshift: list[dict[str, Any]]
+) -> None:
+    assert [resource for resource in resources if resource not in openshift] == []
+    assert {(each["kind"], each["metadata"]["name"]) for each in openshift if each not in resources} == {
+        ("ClusterRole", "registry-cleanup-image-tags"),
+        ("ClusterRole", "registry-cleanup-image-status"),
+        ("ClusterRole", "registry-cleanup-images"),
+    }
+
+
+def test_a_policy_may_be_granted_exactly_these_rights_on_image_streams(openshift: list[dict[str, Any]]) -> None:
+    images = ("image.openshift.io",)
+    assert _rules(openshift, "registry-cleanup-image-tags") == {
+        (images, ("imagestreams",), ("get", "list"), ()),
+        (images, ("imagestreamtags",), ("delete", "get"), ()),
+        (images, ("imagestreamimages",), ("get",), ()),
+    }
+    assert _rules(openshift, "registry-cleanup-image-status") == {(images, ("imagestreams/status",), ("update",), ())}
+    assert _rules(openshift, "registry-cleanup-images") == {
+        (images, ("images",), ("delete", "get"), ()),
+        (images, ("imagestreams",), ("list",), ()),
+        (("imageregistry.operator.openshift.io",), ("imagepruners",), ("get",), ()),
+    }
+
+
+def test_the_least_role_is_the_one_that_the_operator_tells_people_to_grant(openshift: list[dict[str, Any]]) -> None:
+    assert _rules(openshift, TAGS_ROLE)
+    account = "team:pruner"
+    told = explain([Right("delete", "imagestreamtags", "apps")], account)
+    assert f"--clusterrole={TAGS_ROLE} --serviceaccount={account} -n apps" in told
+
+
+def test_on_openshift_nothing_more_is_bound_and_the_operators_rights_do_not_grow(
+    resources: list[dict[str, Any]], openshift: list[dict[str, Any]]
+) -> None:
+    for kind in ("ClusterRoleBinding", "RoleBinding"):
+        assert _of_kind(openshift, kind) == _of_kind(resources, kind)
+    assert _rules(openshift, _OPERATOR) == _rules(resources, _OPERATOR)
+    assert not any("image.openshift.io" in groups for groups, *_ in _rules(openshift, _OPERATOR))
+
+
+def test_no_role_for_openshift_holds_a_wildcard_or_joins_a_role_of_the_cluster(
+    openshift: list[dict[str, Any]],
+) -> None:
+    # An aggregated role would hand its rights to everybody who may edit in a namespace.
+    test_no_role_holds_a_wildcard_or_joins_a_role_of_the_cluster(openshift)
+
+
+def _rendered(folder: str) -> list[dict[str, Any]]:
+    kubectl = Path(sys.executable).parent / "kubectl"
+    done = subprocess.run(
+        [kubectl, "kustomize", _ROOT / "manifests" / folder], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
 
 
 def _of_kind(resources: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

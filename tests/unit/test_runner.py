@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,12 +12,12 @@ from datetime import datetime, timedelta
 import pytest
 from typing_extensions import override
 
-from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome
+from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, Outcome
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan, plan_hash
 from registry_cleanup.domain.policy import Policy
 from registry_cleanup.domain.reference import Digest
-from registry_cleanup.domain.run import Failure, Phase, RunOrder, RunReport, Trigger
+from registry_cleanup.domain.run import Aftermath, Collector, Failure, Phase, RunOrder, RunReport, Trigger
 from registry_cleanup.ports import Audit, Clock, Guard, InterruptedRunError, Registry, RunError
 from registry_cleanup.runner import Runner
 from tests.support.builders import NOW, digest, image, inventory, planned, policy, rule, selector
@@ -33,6 +35,8 @@ class _Registry(Registry):
         content: by repository.
         outcomes: of the tags that do not simply go; an error is raised in their place.
         listing: raised instead of the list of repositories.
+        undecided: raised instead of what can be deleted.
+        pace: awaited before each look whether a digest may still be deleted, told its repository and first tag.
     """
 
     content: Mapping[str, Inventory | RunError]
@@ -41,9 +45,29 @@ class _Registry(Registry):
     deletes: Deletion = Deletion.BY_DIGEST
     offset: timedelta | None = timedelta(0)
     read: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    asked: list[list[str]] = field(default_factory=list)
     pruned: list[str] = field(default_factory=list)
     visited: list[str] = field(default_factory=list)
+    address: str = _POLICY.registry
+    at_once: int = 1
+    detail: str | None = None
+    left: Aftermath | None = None
+    undecided: RunError | None = None
+    pace: Callable[[str], Awaitable[None]] | None = None
+
+    @property
+    @override
+    def host(self) -> str:
+        return self.address
+
+    @property
+    @override
+    def parallel(self) -> int:
+        return self.at_once
+
+    @override
+    async def aftermath(self) -> Aftermath | None:
+        return self.left
 
     @override
     async def clock_offset(self) -> timedelta | None:
@@ -56,9 +80,11 @@ class _Registry(Registry):
         return list(self.content)
 
     @override
-    async def deletion(self, repository: str) -> Deletion:
-        self.asked.append(repository)
-        return self.deletes
+    async def deletion(self, repositories: Sequence[str]) -> DeletionSupport:
+        self.asked.append(list(repositories))
+        if self.undecided is not None:
+            raise self.undecided
+        return DeletionSupport(self.deletes, self.detail)
 
     @override
     async def inventory(
@@ -78,6 +104,8 @@ class _Registry(Registry):
         assert deletion is self.deletes
         self.visited.append(plan.repository)
         for group in plan.groups:
+            if self.pace is not None:
+                await self.pace(f"{plan.repository}:{group.tags[0]}")
             await proceed()
             for tag in group.tags:
                 outcome = self.outcomes.get(tag, Outcome.PRUNED)
@@ -230,15 +258,37 @@ async def test_only_the_repositories_that_the_policy_selects_are_read() -> None:
     registry = _Registry(_TWO)
     what = policy(rule(days=30), repositories=selector("team/*", exclude=["team/a"]))
     report = await _run(registry, what=what)
-    assert (registry.read, registry.asked, report.counts.repositories_scanned) == (["team/b"], ["team/b"], 1)
+    assert (registry.read, registry.asked, report.counts.repositories_scanned) == (["team/b"], [["team/b"]], 1)
     assert registry.pruned == ["team/b:b1"]
 
 
 async def test_what_a_registry_deletes_is_asked_once() -> None:
-    registry = _Registry(_TWO, deletes=Deletion.BY_TAG)
+    registry = _Registry(_TWO, deletes=Deletion.BY_TAG, detail="all tags of an image stream in one update")
     report = await _run(registry, plan_only=True)
-    assert registry.asked == ["team/a"]
-    assert report.deletion is Deletion.BY_TAG
+    assert registry.asked == [["team/a", "team/b"]]
+    assert report.deletion == DeletionSupport(Deletion.BY_TAG, "all tags of an image stream in one update")
+
+
+async def test_where_no_repository_is_selected_nothing_is_asked_or_told_of_deletion() -> None:
+    registry = _Registry(_TWO)
+    report = await _run(registry, what=policy(rule(days=30), repositories=selector("other/*")))
+    assert (registry.asked, report.deletion, report.phase) == ([], None, Phase.SUCCEEDED)
+
+
+async def test_a_registry_that_cannot_say_what_it_deletes_is_not_read_or_pruned() -> None:
+    registry = _Registry(_TWO, undecided=_BROKEN)
+    report = await _run(registry)
+    assert (report.phase, report.plan, report.deletion) == (Phase.FAILED, None, None)
+    assert (registry.read, registry.visited) == ([], [])
+
+
+async def test_the_plan_of_a_policy_without_address_is_hashed_with_the_one_that_was_found() -> None:
+    what = policy(rule(name="builds", days=30), registry="")
+    report = await _run(_Registry(_TWO, address="registry.svc:5000"), plan_only=True, what=what)
+    whole = [planned(_POLICY, each) for each in _TWO.values() if isinstance(each, Inventory)]
+    assert report.plan is not None
+    assert report.plan.hash == plan_hash(policy(registry="registry.svc:5000"), whole)
+    assert report.plan.hash != plan_hash(_POLICY, whole)
 
 
 @pytest.mark.parametrize(
@@ -290,9 +340,9 @@ async def test_what_changed_since_the_plan_is_skipped_and_no_failure(outcome: Ou
     assert (report.counts.tags_pruned, report.counts.tags_skipped) == (2, 1)
 
 
-async def test_what_is_already_gone_counts_as_pruned() -> None:
+async def test_what_others_took_away_is_not_counted_as_pruned() -> None:
     report = await _run(_Registry(_TWO, outcomes={"a1": Outcome.ALREADY_GONE}))
-    assert (report.phase, report.counts.tags_pruned, report.counts.tags_skipped) == (Phase.SUCCEEDED, 3, 0)
+    assert (report.phase, report.counts.tags_pruned, report.counts.tags_skipped) == (Phase.SUCCEEDED, 2, 1)
 
 
 # What fails
@@ -399,7 +449,7 @@ async def test_every_tag_of_a_digest_whose_deletion_had_no_effect_counts_as_fail
 
 @pytest.mark.parametrize(
     ("deletes", "reason"),
-    [(Deletion.DISABLED, "DeletionDisabled"), (Deletion.UNSUPPORTED, "OpenShiftNotYetSupported")],
+    [(Deletion.DISABLED, "DeletionDisabled"), (Deletion.FORBIDDEN, "DeletionForbidden")],
 )
 async def test_where_nothing_can_be_deleted_a_real_run_says_so_and_prunes_nothing(
     deletes: Deletion, reason: str
@@ -410,6 +460,13 @@ async def test_where_nothing_can_be_deleted_a_real_run_says_so_and_prunes_nothin
     assert registry.visited == []
     assert report.plan is not None
     assert (await _run(_Registry(_TWO, deletes=deletes), plan_only=True)).phase is Phase.SUCCEEDED
+
+
+async def test_a_missing_right_is_told_in_the_words_of_who_found_it_and_has_to_be_mended() -> None:
+    detail = "ServiceAccount team:pruner lacks: delete imagestreamtags in namespace team"
+    report = await _run(_Registry(_TWO, deletes=Deletion.FORBIDDEN, detail=detail))
+    (failure,) = report.failures
+    assert (failure.reason, failure.message, failure.mendable) == ("DeletionForbidden", detail, True)
 
 
 async def test_where_there_is_nothing_to_prune_it_does_not_matter_what_can_be_deleted() -> None:
@@ -470,16 +527,168 @@ async def test_a_run_that_is_interrupted_while_it_plans_has_no_plan(*, plan_only
     assert (registry.read, registry.visited) == (["team/a"], [])
 
 
+# Several repositories at a time
+
+
+_FOUR = _content(*(_repository(f"team/{name}", f"{name}1", f"{name}2") for name in "abcd"))
+
+
+@dataclass
+class _Rendezvous:
+    """Lets the first looks of a number of repositories meet, and the later ones follow when told to."""
+
+    number: int
+    first: set[str] = field(default_factory=set)
+    met: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, place: str) -> None:
+        repository = place.partition(":")[0]
+        if repository in self.first:
+            await asyncio.wait_for(self.go_on.wait(), 5)
+        else:
+            self.first.add(repository)
+            if len(self.first) >= self.number:
+                self.met.set()
+            await asyncio.wait_for(self.met.wait(), 5)
+        # Whoever else may go on does so, too.
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 4, 9])
+async def test_as_many_repositories_are_pruned_at_a_time_as_the_registry_says(at_once: int) -> None:
+    looks: Counter[str] = Counter()
+    most = 0
+
+    async def pace(place: str) -> None:
+        nonlocal most
+        repository = place.partition(":")[0]
+        looks[repository] += 1
+        most = max(most, sum(number < 3 for number in looks.values()))
+        await asyncio.sleep(0)
+        if looks[repository] == 2:
+            looks[repository] = 3  # its last deletion
+
+    registry = _Registry(_FOUR, at_once=at_once, pace=pace)
+    report = await _run(registry)
+    assert (report.phase, report.counts.tags_pruned) == (Phase.SUCCEEDED, 8)
+    assert len(registry.pruned) == len(set(registry.pruned)) == 8
+    assert most == min(at_once, 4)
+
+
+async def test_an_interruption_in_one_repository_stops_the_others_before_their_next_deletion() -> None:
+    meeting = _Rendezvous(3)
+    meeting.go_on.set()
+    registry = _Registry(_FOUR, at_once=3, pace=meeting, left=Aftermath(2, Collector.ACTIVE))
+    guard = _Guard(steps=4 + 2)  # four to plan; two of the three first looks pass, the third is refused
+    report = await _run(registry, guard=guard)
+    assert report.phase is Phase.INTERRUPTED
+    assert (len(registry.pruned), report.counts.tags_pruned, report.counts.tags_skipped) == (2, 2, 6)
+    assert len(registry.visited) == 3
+    assert report.message == "stopped: the policy was suspended; 2 of 8 planned tags are pruned"
+    assert report.aftermath == Aftermath(2, Collector.ACTIVE)
+
+
+async def test_a_guard_is_not_asked_again_once_the_run_is_stopped() -> None:
+    meeting = _Rendezvous(4)
+    meeting.go_on.set()
+    registry = _Registry(_FOUR, at_once=4, pace=meeting)
+    guard = _Guard(steps=4 + 1)
+    await _run(registry, guard=guard)
+    assert guard.steps == -1
+    assert len(registry.pruned) == 1
+
+
+async def test_a_failure_that_stops_the_run_stops_the_repositories_beside_it() -> None:
+    lost = RunError(Failure("SiblingLost", "a sibling went along", stops_run=True))
+    meeting = _Rendezvous(3)
+    meeting.go_on.set()
+    outcomes = {"b1": lost, "b2": lost}
+    registry = _Registry(_FOUR, outcomes=outcomes, at_once=3, pace=meeting, left=Aftermath(2, Collector.MISSING))
+    report = await _run(registry)
+    assert report.phase is Phase.PARTIAL
+    assert [failure.reason for failure in report.failures] == ["SiblingLost"]
+    assert "team/d" not in registry.visited
+    # Who has looked just before may carry out that one deletion, and no other.
+    assert all(sum(tag.startswith(f"team/{name}:") for tag in registry.pruned) <= 1 for name in "ac")
+    assert report.counts.tags_pruned == len(registry.pruned) <= 2
+    assert report.counts.tags_skipped == 8 - len(registry.pruned)
+    assert report.aftermath == Aftermath(2, Collector.MISSING)
+
+
+async def test_a_failure_of_one_repository_leaves_those_beside_it_alone() -> None:
+    meeting = _Rendezvous(4)
+    meeting.go_on.set()
+    registry = _Registry(_FOUR, outcomes={"b1": _BROKEN, "b2": _BROKEN}, at_once=4, pace=meeting)
+    report = await _run(registry)
+    assert report.phase is Phase.PARTIAL
+    assert sorted(registry.pruned) == [f"team/{name}:{name}{number}" for name in "acd" for number in (1, 2)]
+    assert (report.counts.repositories_failed, report.counts.tags_skipped) == (1, 2)
+
+
+async def test_a_deletion_without_effect_stops_its_repository_and_none_beside_it() -> None:
+    outcomes = dict.fromkeys(["b1", "b2"], Outcome.NOT_DELETED)
+    registry = _Registry(_FOUR, outcomes=outcomes, at_once=4)
+    report = await _run(registry)
+    assert [(failure.reason, failure.repository) for failure in report.failures] == [
+        ("DeletionWithoutEffect", "team/b")
+    ]
+    assert (report.counts.tags_pruned, report.counts.tags_failed, report.counts.tags_skipped) == (6, 1, 1)
+
+
+async def test_a_bug_in_one_repository_ends_the_deletions_beside_it_before_it_is_raised() -> None:
+    """Nothing may go on to delete for a run that has ended."""
+    meeting = _Rendezvous(4)
+
+    async def pace(place: str) -> None:
+        await meeting(place)
+        if place.startswith("team/b"):
+            raise LookupError("a bug")
+
+    registry = _Registry(_FOUR, at_once=4, pace=pace)
+    with pytest.raises(LookupError):
+        await _run(registry)
+    before = list(registry.pruned)
+    meeting.go_on.set()
+    await asyncio.sleep(0.05)
+    assert registry.pruned == before
+
+
+async def test_what_is_left_to_others_is_told_after_a_run_that_prunes_only() -> None:
+    left = Aftermath(3, Collector.SUSPENDED)
+    assert (await _run(_Registry(_TWO, left=left))).aftermath == left
+    assert (await _run(_Registry(_TWO, left=left), plan_only=True)).aftermath is None
+
+
 # What a person should be told besides
 
 
 async def test_a_pattern_of_keep_tags_that_matches_no_tag_is_reported() -> None:
     what = policy(rule(days=30), keep_tags=["relaese-.*", "a1", "latest"])
     report = await _run(_Registry(_TWO), plan_only=True, what=what)
-    assert report.message == "2 of 5 tags would be pruned; keepTags 'relaese-.*' matches no tag: is it mistyped?"
+    assert report.message == "2 of 5 tags would be pruned; matching nothing, mistyped? spec.keepTags 'relaese-.*'"
 
 
 async def test_a_pattern_of_keep_tags_is_not_called_idle_when_a_repository_could_not_be_read() -> None:
     what = policy(rule(days=30), keep_tags=["release-.*"])
     report = await _run(_Registry({**_TWO, "team/c": _BROKEN}), plan_only=True, what=what)
-    assert "matches no tag" not in report.message
+    assert "mistyped" not in report.message
+
+
+async def test_every_pattern_and_glob_that_matches_nothing_is_reported_with_its_place() -> None:
+    what = policy(
+        rule(".*", exclude=["V.*"], days=30),
+        rule("w[0-9]", name="other", repositories=selector("taem/a"), days=30),
+        repositories=selector("**", exclude=["team/z"]),
+    )
+    report = await _run(_Registry(_TWO), plan_only=True, what=what)
+    idle = report.message.partition("mistyped? ")[2]
+    assert idle == (
+        "spec.repositories.exclude 'team/z', spec.rules[1].repositories.include 'taem/a', "
+        "spec.rules[0].tags.exclude 'V.*' and 1 more"
+    )
+
+
+async def test_an_exclude_beside_repositories_named_in_full_is_not_called_mistyped() -> None:
+    what = policy(rule(".*", days=30), repositories=selector("team/a", exclude=["team/z"]))
+    assert "mistyped" not in (await _run(_Registry(_TWO), plan_only=True, what=what)).message

@@ -18,7 +18,7 @@ class Deletion(StrEnum):
     BY_DIGEST = "ByDigest"
     UNKNOWN = "Unknown"  # the registry would not say: planned as by digest, and tried
     DISABLED = "DeletionDisabled"
-    UNSUPPORTED = "OpenShiftNotYetSupported"
+    FORBIDDEN = "DeletionForbidden"  # the policy's ServiceAccount lacks a right on image streams
 
     @property
     def possible(self) -> bool:
@@ -28,7 +28,15 @@ class Deletion(StrEnum):
     @property
     def unit(self) -> DeletionUnit:
         """What a plan reckons with: digests, unless the registry showed that it removes tags alone."""
-        return DeletionUnit.TAG if self is Deletion.BY_TAG else DeletionUnit.DIGEST
+        return DeletionUnit.TAG if self in (Deletion.BY_TAG, Deletion.FORBIDDEN) else DeletionUnit.DIGEST
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionSupport:
+    """What was found out about deletion, with `detail` for people where there is more to say."""
+
+    deletion: Deletion
+    detail: str | None = None
 
 
 class Outcome(StrEnum):

@@ -60,6 +60,11 @@ class Inventory:
         unresolved: tags that are listed, and of which no rule needed to know more.
         dangling: tags that are listed and answer 404.
         manifests: facts by digest, of the tags' manifests and of all children of indexes among them.
+        pushed: when each tag came to name what it names, where the registry records it; these are the tags' dates
+            then, not those of their images.
+        protected: tags that the repository itself keeps, by annotation.
+        managed: tags that the repository's own spec imports or aliases, and would bring back.
+        used: tags that something else refers to.
     """
 
     repository: str
@@ -67,6 +72,10 @@ class Inventory:
     unresolved: frozenset[str] = frozenset()
     dangling: frozenset[str] = frozenset()
     manifests: Mapping[Digest, Manifest] = field(default_factory=dict)
+    pushed: Mapping[str, datetime] = field(default_factory=dict)
+    protected: frozenset[str] = frozenset()
+    managed: frozenset[str] = frozenset()
+    used: frozenset[str] = frozenset()
 
     @property
     def size(self) -> int:

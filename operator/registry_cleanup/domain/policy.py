@@ -50,6 +50,8 @@ class RepositoryGlob:
                     f"contains {character!r}, which no repository can have; allowed are lower-case letters, "
                     "digits, '.', '_', '-', '/', and the wildcards '*', '**' and '?'"
                 )
+        if text.startswith("/") or text.endswith("/") or "//" in text:
+            raise InvalidPatternError("begins or ends with '/', or holds '//', as no repository does")
         self.text = text
         self._compiled = _compile(_translate(text))
 
@@ -127,6 +129,7 @@ class Rule:
         repositories: narrows the policy's selection; None for all of it.
         older_than: a tag younger than this is kept; None where age does not matter.
         most_recent: this number of newest images is kept; None where the number does not matter.
+        include_managed: whether tags that an image stream's own spec imports or aliases may go.
     """
 
     name: str
@@ -135,6 +138,7 @@ class Rule:
     repositories: RepositorySelector | None = None
     older_than: timedelta | None = None
     most_recent: int | None = None
+    include_managed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a rule that would prune everything it matches."""
@@ -146,12 +150,11 @@ class Rule:
         return self.repositories is None or self.repositories.selects(repository)
 
 
-class RegistryType(StrEnum):
-    """What the policy says of the registry's kind; `AUTO` asks the registry."""
+class TagDate(StrEnum):
+    """Which date a tag is judged by."""
 
-    AUTO = "Auto"
-    DISTRIBUTION = "Distribution"
-    OPENSHIFT = "OpenShift"
+    AUTO = "Auto"  # when it was pushed, where the registry records that, else when its image was created
+    CREATED = "Created"  # when its image was created
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +163,12 @@ class Policy:
 
     Attributes:
         uid: of the resource, part of every plan's hash.
-        registry: host and port, as the plan's hash has it.
+        registry: host and port, as the plan's hash has it; empty while it is not known.
         repositories: which repositories are selected at all.
         rules: in the order of the policy; the first that matches owns a tag.
         keep_tags: never pruned; includes `latest` unless the policy says otherwise.
         minimum_tags: so many tags stay in each repository.
+        tag_date: which date a tag is judged by.
     """
 
     uid: str
@@ -173,3 +177,4 @@ class Policy:
     rules: Sequence[Rule]
     keep_tags: Sequence[TagPattern]
     minimum_tags: int
+    tag_date: TagDate = TagDate.AUTO

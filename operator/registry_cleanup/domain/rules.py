@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
-from registry_cleanup.domain.policy import Policy, Rule, TagPattern
+from registry_cleanup.domain.policy import LATEST, Policy, Rule, TagPattern
 from registry_cleanup.domain.reference import Digest, referrer_subject, subject_key
 from registry_cleanup.domain.verdict import KeepReason, PruneReason, Verdict
 
@@ -56,9 +56,30 @@ def needs(policy: Policy, repository: str, tags: Collection[str], unit: Deletion
     return Needs(dated=owned, resolved=frozenset(tags) - owned if unit is DeletionUnit.DIGEST else frozenset())
 
 
-def without_match(patterns: Iterable[TagPattern], tags: Collection[str]) -> list[TagPattern]:
-    """Return those of `patterns` that match none of `tags`: a protection that protects nothing may be mistyped."""
-    return [pattern for pattern in patterns if not any(pattern.matches(tag) for tag in tags)]
+def tag_patterns(policy: Policy) -> dict[str, TagPattern]:
+    """Return every pattern of tags that a person wrote, by its place; one that matches nothing may be mistyped."""
+    found = {f"spec.keepTags {p.text!r}": p for p in policy.keep_tags if p.text != LATEST}
+    for number, rule in enumerate(policy.rules):
+        for field, patterns in (("include", rule.include), ("exclude", rule.exclude)):
+            found |= {f"spec.rules[{number}].tags.{field} {p.text!r}": p for p in patterns}
+    return found
+
+
+def idle_globs(policy: Policy, repositories: Collection[str]) -> list[str]:
+    """Return where globs stand that match none of `repositories`, which are all that the registry lists."""
+    selectors = {"spec.repositories": policy.repositories}
+    selectors |= {
+        f"spec.rules[{number}].repositories": rule.repositories
+        for number, rule in enumerate(policy.rules)
+        if rule.repositories is not None
+    }
+    return [
+        f"{path}.{field} {glob.text!r}"
+        for path, selector in selectors.items()
+        for field, globs in (("include", selector.include), ("exclude", selector.exclude))
+        for glob in globs
+        if not any(glob.matches(name) for name in repositories)
+    ]
 
 
 def judge(policy: Policy, inventory: Inventory, now: datetime) -> dict[str, Verdict]:
@@ -72,6 +93,8 @@ def judge(policy: Policy, inventory: Inventory, now: datetime) -> dict[str, Verd
         rule = owner.rule.name if owner.rule else None
         if tag in inventory.dangling:
             verdicts[tag] = Verdict(tag, None, KeepReason.DANGLING, rule)
+        elif tag in inventory.protected:
+            verdicts[tag] = Verdict(tag, digest, KeepReason.KEEP_TAGS)
         elif (subject := referrer_subject(tag)) is not None and owner.kept is KeepReason.FOLLOWS_PARENT:
             verdicts[tag] = Verdict(tag, digest, subjects.reason(subject))
         elif owner.rule is None or owner.kept is not None:
@@ -118,16 +141,20 @@ def _apply(rule: Rule, tags: list[str], inventory: Inventory, subjects: _Subject
             yield Verdict(tag, digest, KeepReason.UNKNOWN_FORMAT, rule.name)
         elif manifest.subject is not None:
             yield Verdict(tag, digest, subjects.reason(subject_key(manifest.subject)))
-        elif manifest.created is None or not plausible(manifest.created, now):
-            yield Verdict(tag, digest, KeepReason.UNKNOWN_DATE, rule.name, date=manifest.created)
+        elif tag in inventory.managed and not rule.include_managed:
+            yield Verdict(tag, digest, KeepReason.MANAGED_BY_SPEC, rule.name)
+        elif (date := inventory.pushed.get(tag, manifest.created)) is None or not plausible(date, now):
+            yield Verdict(tag, digest, KeepReason.UNKNOWN_DATE, rule.name, date=date)
         else:
-            ranked[tag] = (digest, manifest.created)
+            ranked[tag] = (digest, date)
     recent = _most_recent(rule.most_recent, ranked)
     for tag, (digest, date) in ranked.items():
         if digest in recent:
             yield Verdict(tag, digest, KeepReason.MOST_RECENT, rule.name, date=date)
         elif rule.older_than is not None and not _older(date, rule.older_than, now):
             yield Verdict(tag, digest, KeepReason.NOT_OLD_ENOUGH, rule.name, date=date)
+        elif tag in inventory.used:
+            yield Verdict(tag, digest, KeepReason.IN_USE, rule.name, date=date)
         else:
             yield Verdict(tag, digest, None, rule.name, _reasons(rule), date)
 

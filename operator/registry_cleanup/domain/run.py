@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from registry_cleanup.domain.deletion import Deletion
+from registry_cleanup.domain.deletion import DeletionSupport
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.rules import CLOCK_TOLERANCE
 
@@ -41,12 +41,14 @@ class RunOrder:
         trigger: what started it.
         plan_only: stop after the plan.
         start: when it began, aware.
+        request: the request to prune that it answers, if it answers one.
     """
 
     id: str
     trigger: Trigger
     plan_only: bool
     start: datetime
+    request: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,23 @@ class PlanSummary:
     sample: tuple[PlannedItem, ...]
 
 
+class Collector(StrEnum):
+    """Whether somebody frees the space of images that nothing refers to any more; values are reasons."""
+
+    ACTIVE = "ImagePrunerActive"
+    SUSPENDED = "ImagePrunerSuspended"
+    MISSING = "NoImagePruner"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What a run leaves to the cluster: images that lost their last reference, and who collects them."""
+
+    unreferenced: int
+    collector: Collector
+
+
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """All that is told of one run.
@@ -120,6 +139,7 @@ class RunReport:
         kept_by_reason: number of tags that stay, by reason.
         plan: None where no plan came about.
         deletion: what was found out about deletion; None where nothing was asked.
+        aftermath: what is left to others; None where nobody can tell.
         failures: of the run and of single repositories.
         message: one sentence or two for people.
     """
@@ -130,7 +150,8 @@ class RunReport:
     counts: Counts = field(default_factory=Counts)
     kept_by_reason: Mapping[str, int] = field(default_factory=Counter)
     plan: PlanSummary | None = None
-    deletion: Deletion | None = None
+    deletion: DeletionSupport | None = None
+    aftermath: Aftermath | None = None
     failures: tuple[Failure, ...] = ()
     message: str = ""
 
@@ -162,7 +183,7 @@ def message_of(
     interrupted: str | None,
     idle_patterns: Sequence[str] = (),
 ) -> str:
-    """Return what a person should know of a run first; `idle_patterns` are those of keepTags that match no tag."""
+    """Return what a person should know of a run first; `idle_patterns` are those of the spec that match nothing."""
     parts = []
     if interrupted is not None:
         parts.append(f"stopped: {interrupted}")
@@ -175,11 +196,16 @@ def message_of(
         parts.append(f"{counts.tags_pruned} of {counts.tags_planned} planned tags are pruned")
     elif not failures and interrupted is None:
         parts.append("no repository of the registry matches spec.repositories, so there is nothing to do")
+    planned = counts.repositories_scanned > 0 and order.plan_only and order.trigger is Trigger.SPEC_CHANGE
+    if planned and order.request is not None:
+        parts.append("a new or changed policy is only planned, and that answered the request: request again to prune")
     if counts.tags_failed:
-        parts.append(f"{counts.tags_failed} could not be pruned or are still there after the registry said yes")
+        parts.append(
+            f"{counts.tags_failed} could not be pruned, are still there though accepted, or could not be verified"
+        )
     if idle_patterns:
         more = f" and {len(idle_patterns) - 3} more" if len(idle_patterns) > 3 else ""
-        parts.append(f"keepTags {', '.join(map(repr, idle_patterns[:3]))}{more} matches no tag: is it mistyped?")
+        parts.append(f"matching nothing, mistyped? {', '.join(idle_patterns[:3])}{more}")
     return "; ".join(parts)
 
 

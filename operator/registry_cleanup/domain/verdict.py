@@ -23,6 +23,8 @@ class KeepReason(StrEnum):
     FOLLOWS_PARENT = "FollowsParent"  # a kept index lists it, or it refers to a subject
     ORPHAN_REFERRER = "OrphanReferrer"  # it refers to a subject that no tag names
     DANGLING = "Dangling"  # listed, but the registry has no manifest for it
+    MANAGED_BY_SPEC = "ManagedBySpec"  # an image stream's own spec imports or aliases it
+    IN_USE = "InUse"  # something else refers to it
     UNKNOWN_FORMAT = "UnknownFormat"  # its manifest is of a kind that we do not understand
 
 

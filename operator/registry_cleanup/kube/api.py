@@ -48,6 +48,19 @@ class Read:
     date: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class RegistryHosts:
+    """Hosts of a cluster's own registry: inside the cluster, if it has one, and outside."""
+
+    internal: str | None
+    external: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every host, the internal one first."""
+        return (self.internal, *self.external) if self.internal is not None else self.external
+
+
 class KubernetesAPI:
     """What the operator asks of the API server, with the rights of its own ServiceAccount."""
 
@@ -126,7 +139,7 @@ class KubernetesAPI:
         )
         return answer.status.token, answer.status.expiration_timestamp
 
-    async def openshift_registry_hosts(self) -> list[str]:
+    async def openshift_registry(self) -> RegistryHosts:
         """Return the hosts of OpenShift's integrated registry that the cluster itself names; none elsewhere."""
         try:
             body = await _call(
@@ -135,10 +148,10 @@ class KubernetesAPI:
                 )
             )
         except NotThereError:
-            return []
+            return RegistryHosts(None)
         status = body.get("status") or {}
-        hosts = [status.get("internalRegistryHostname"), *(status.get("externalRegistryHostnames") or [])]
-        return [host for host in hosts if isinstance(host, str) and host]
+        external = status.get("externalRegistryHostnames") or []
+        return RegistryHosts(status.get("internalRegistryHostname") or None, tuple(host for host in external if host))
 
 
 async def _call(awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - the client's own types are unions with Any

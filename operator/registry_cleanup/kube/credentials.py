@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,12 @@ _TOKEN_HOSTS_ANNOTATION = f"{GROUP}/token-hosts"
 # The shortest lifetime that TokenRequest grants (openshift.md, 1).
 _TOKEN_SECONDS = 600
 _RENEW_BEFORE = timedelta(minutes=2)
+# OpenShift puts the CA of its services into each namespace (registries.md, 6).
+_SERVICE_CA, _SERVICE_CA_KEY = "openshift-service-ca.crt", "service-ca.crt"
+_NO_REGISTRY = (
+    "the cluster names no registry of its own (images.config.openshift.io/cluster has no internalRegistryHostname; is "
+    "its managementState Removed?); write spec.registry.url"
+)
 
 
 class PolicyCredentials(CredentialSource):
@@ -55,53 +62,66 @@ class PolicyCredentials(CredentialSource):
             self._current = await self._from_secret(registry.secret_ref.name)
         return self._current
 
-    async def ca_bundle(self) -> str | None:
-        """Return the CA certificates that the policy names, None if it names none; raise `RunError`."""
+    async def registry_url(self) -> str:
+        """Return where the registry is: as the policy says, else OpenShift's own; raise `RunError`."""
+        if self._policy.registry.url is not None:
+            return self._policy.registry.url
+        nothing = ("NoInternalRegistry", _NO_REGISTRY)
+        async with self._explained(nothing, "read images.config.openshift.io/cluster"):
+            hosts = await self._api.openshift_registry()
+        if hosts.internal is None:
+            raise _mend(*nothing)
+        return f"https://{hosts.internal}"
+
+    async def ca_bundle(self, registry: Endpoint) -> str | None:
+        """Return the CA certificates that the policy names, or those of OpenShift's services; raise `RunError`."""
         reference = self._policy.registry.ca_config_map_ref
         if reference is None:
-            return None
-        try:
+            return await self._service_ca(registry)
+        missing = (
+            "CAConfigMapNotFound",
+            f"spec.registry.caConfigMapRef: there is no ConfigMap {reference.name!r} in this namespace",
+        )
+        async with self._explained(missing, "read ConfigMaps"):
             config_map = await self._api.config_map(self._policy.namespace, reference.name)
-        except NotThereError as error:
-            message = f"spec.registry.caConfigMapRef: there is no ConfigMap {reference.name!r} in this namespace"
-            raise _mend("CAConfigMapNotFound", message) from error
-        except ForbiddenError as error:
-            raise self._not_granted("read ConfigMaps") from error
-        except NoAnswerError as error:
-            raise _passing(error) from error
         bundle = (config_map.data or {}).get(reference.key)
         if not bundle:
             message = f"spec.registry.caConfigMapRef: ConfigMap {reference.name!r} has no key {reference.key!r}"
             raise _mend("CAConfigMapInvalid", message)
         return str(bundle)
 
-    async def _from_service_account(self, name: str) -> Credential:
+    async def _service_ca(self, registry: Endpoint) -> str | None:
+        """Return the CA of OpenShift's services, where the registry is the one that the cluster names by itself."""
+        if self._policy.registry.url is not None and not registry.host.endswith(".svc"):
+            return None
+        missing = ("CAConfigMapNotFound", f"OpenShift's ConfigMap {_SERVICE_CA!r} is not in this namespace")
         try:
+            async with self._explained(missing, "read ConfigMaps"):
+                config_map = await self._api.config_map(self._policy.namespace, _SERVICE_CA)
+        except RunError as error:
+            if error.failure.reason == missing[0]:
+                return None  # a certificate that is not believed then says what to do
+            raise
+        return (config_map.data or {}).get(_SERVICE_CA_KEY)
+
+    async def _from_service_account(self, name: str) -> Credential:
+        missing = (
+            "ServiceAccountNotFound",
+            f"spec.registry.serviceAccountName: there is no ServiceAccount {name!r} in this namespace",
+        )
+        async with self._explained(missing, "create tokens of ServiceAccounts"):
             token, expires = await self._api.service_account_token(self._policy.namespace, name, _TOKEN_SECONDS)
-            cluster_hosts = await self._api.openshift_registry_hosts()
-        except NotThereError as error:
-            message = f"spec.registry.serviceAccountName: there is no ServiceAccount {name!r} in this namespace"
-            raise _mend("ServiceAccountNotFound", message) from error
-        except ForbiddenError as error:
-            raise self._not_granted("create tokens of ServiceAccounts") from error
-        except NoAnswerError as error:
-            raise _passing(error) from error
-        hosts = [*(Host.parse(host) for host in cluster_hosts), *self._trusted]
+            cluster = await self._api.openshift_registry()
+        hosts = [*(Host.parse(host) for host in cluster.all), *self._trusted]
         trust = TrustedHosts.of(hosts, allow_http=False)
         return Credential(CredentialKind.SERVICE_ACCOUNT, name, token, trust, expires)
 
     async def _from_secret(self, name: str) -> Credential:
-        try:
+        missing = ("SecretNotFound", f"spec.registry.secretRef: there is no Secret {name!r} in this namespace")
+        async with self._explained(missing, "read Secrets"):
             secret = await self._api.secret(self._policy.namespace, name)
-        except NotThereError as error:
-            message = f"spec.registry.secretRef: there is no Secret {name!r} in this namespace"
-            raise _mend("SecretNotFound", message) from error
-        except ForbiddenError as error:
-            raise self._not_granted("read Secrets") from error
-        except NoAnswerError as error:
-            raise _passing(error) from error
         annotations = (secret.metadata.annotations if secret.metadata is not None else None) or {}
-        endpoint = Endpoint.of(self._policy.registry.url)
+        endpoint = Endpoint.of(await self.registry_url())
         hosts = [Host(endpoint.host), *_listed(annotations.get(_TOKEN_HOSTS_ANNOTATION, "")), *self._trusted]
         trust = TrustedHosts.of(hosts, allow_http=self._policy.registry.insecure)
         data = {key: _decoded(str(value)) for key, value in (secret.data or {}).items()}
@@ -123,6 +143,18 @@ class PolicyCredentials(CredentialSource):
             f"spec.registry.secretRef: Secret {name!r} holds no .dockerconfigjson, no token, no username and password"
         )
         raise _mend("SecretInvalid", message)
+
+    @asynccontextmanager
+    async def _explained(self, missing: tuple[str, str], right: str) -> AsyncIterator[None]:
+        """Turn what the API server refuses into what a person is told: reason and message of what is missing."""
+        try:
+            yield
+        except NotThereError as error:
+            raise _mend(*missing) from error
+        except ForbiddenError as error:
+            raise self._not_granted(right) from error
+        except NoAnswerError as error:
+            raise RunError(Failure("APIServerUnavailable", f"{error}; tried again later")) from error
 
     def _not_granted(self, what: str) -> RunError:
         namespace = self._policy.namespace
@@ -191,7 +223,3 @@ def _decoded(value: str) -> str:
 
 def _mend(reason: str, message: str) -> RunError:
     return RunError(Failure(reason, message, mendable=True))
-
-
-def _passing(error: NoAnswerError) -> RunError:
-    return RunError(Failure("APIServerUnavailable", f"{error}; tried again later"))

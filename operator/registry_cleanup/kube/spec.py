@@ -27,6 +27,7 @@ from registry_cleanup.domain.policy import (
     RepositoryGlob,
     RepositorySelector,
     Rule,
+    TagDate,
     TagPattern,
 )
 from registry_cleanup.domain.schedule import Schedule, parse_time_zone
@@ -138,7 +139,7 @@ class ConfigMapReference(Model):
 class RegistrySpec(Model):
     """`spec.registry`."""
 
-    url: Annotated[str, _check(_origin)]
+    url: Annotated[str, _check(_origin)] | None = None
     type: Literal["Auto", "Distribution", "OpenShift"] = "Auto"
     insecure: bool = False
     service_account_name: str | None = None
@@ -148,6 +149,12 @@ class RegistrySpec(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.url is None and (self.type != "OpenShift" or self.service_account_name is None):
+            raise _FieldError(
+                ".url",
+                "is required; it may be left out only with type: OpenShift and a serviceAccountName, for the cluster's "
+                "own registry",
+            )
         if self.service_account_name is not None and self.secret_ref is not None:
             raise _FieldError(".serviceAccountName", "excludes secretRef; keep one of them")
         for field, url in ((".url", self.url), (".tokenURL", self.token_url)):
@@ -187,6 +194,7 @@ class RuleSpec(Model):
     tags: TagSelectorSpec
     older_than: DurationText | None = None
     keep: KeepSpec | None = None
+    include_managed: bool = False
 
     @model_validator(mode="after")
     def _keeps_something(self) -> Self:
@@ -201,6 +209,7 @@ class PolicySpec(Model):
     registry: RegistrySpec
     repositories: RepositorySelectorSpec
     rules: list[RuleSpec] = Field(min_length=1)
+    tag_date: Literal["Auto", "Created"] = "Auto"
     keep_tags: list[PatternText] = []
     prune_latest: bool = False
     min_tags_per_repository: int = Field(default=1, ge=0)
@@ -285,11 +294,12 @@ def _policy(uid: str, spec: PolicySpec) -> Policy:
     keep_tags = spec.keep_tags if spec.prune_latest else [*spec.keep_tags, LATEST]
     return Policy(
         uid,
-        Endpoint.of(spec.registry.url).host_port,
+        Endpoint.of(spec.registry.url).host_port if spec.registry.url is not None else "",
         _selector(spec.repositories),
         tuple(_rule(rule) for rule in spec.rules),
         _patterns(keep_tags),
         spec.min_tags_per_repository,
+        TagDate(spec.tag_date),
     )
 
 
@@ -301,6 +311,7 @@ def _rule(rule: RuleSpec) -> Rule:
         _selector(rule.repositories) if rule.repositories is not None else None,
         parse_duration(rule.older_than) if rule.older_than is not None else None,
         rule.keep.most_recent if rule.keep is not None else None,
+        rule.include_managed,
     )
 
 

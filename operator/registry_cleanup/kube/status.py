@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
-from registry_cleanup.domain.deletion import Deletion
-from registry_cleanup.domain.run import Failure, Phase, PlanSummary, RunOrder, RunReport, Trigger
+from registry_cleanup.domain.deletion import Deletion, DeletionSupport
+from registry_cleanup.domain.run import Aftermath, Collector, Failure, Phase, PlanSummary, RunOrder, RunReport, Trigger
 
 # Bytes of a message's JSON; the schema counts characters.
 _MESSAGE = 1024
@@ -25,7 +25,15 @@ _DELETION_MESSAGES = {
     Deletion.UNKNOWN: "the registry did not say whether this credential may delete; a run that prunes will tell",
     Deletion.DISABLED: "the registry does not allow deletion; for Docker Distribution set "
     "REGISTRY_STORAGE_DELETE_ENABLED=true and make sure that it is not read-only",
-    Deletion.UNSUPPORTED: "this version only plans on OpenShift: its registry accepts deletions and does nothing",
+    Deletion.FORBIDDEN: "the ServiceAccount may not remove tags",
+}
+
+
+_COLLECTOR_MESSAGES = {
+    Collector.ACTIVE: "the cluster's ImagePruner will free their space",
+    Collector.SUSPENDED: "the cluster's ImagePruner, which would free their space, is suspended",
+    Collector.MISSING: "the cluster has no ImagePruner, so their space stays in use",
+    Collector.UNKNOWN: "whether an ImagePruner will free their space cannot be seen with this ServiceAccount's rights",
 }
 
 
@@ -237,8 +245,14 @@ class StatusWriter:
             self._set("RegistryReachable", "False", unreachable.reason, unreachable.message)
         elif report.plan is not None or any(failure.reachable for failure in report.failures):
             self._set("RegistryReachable", "True", "Answered", "the registry answers")
+        elif report.phase is Phase.FAILED:
+            self._forget("RegistryReachable")
         if report.deletion is not None:
             self._set("DeleteSupported", *_delete_supported(report.deletion, report.failures))
+        elif report.phase is Phase.FAILED:
+            self._forget("DeleteSupported")
+        if report.aftermath is not None:
+            self._set("ImagesCollected", *_collected(report.aftermath))
 
     def _tell_ready(self, report: RunReport, *, failed_before: bool) -> None:
         """Set what kstatus reads: Ready, Reconciling and Stalled."""
@@ -266,6 +280,11 @@ class StatusWriter:
         else:
             self._set("Ready", "Unknown", report.phase.value, report.message)
 
+    def _forget(self, type_: str) -> None:
+        """Say of what an earlier run found out that the last one did not get so far."""
+        if self._status.condition(type_) is not None:
+            self._set(type_, "Unknown", "NotAsked", "the last run did not get so far; see Ready")
+
     def _planned(self) -> bool:
         plan = self._status.plan
         return plan is not None and plan.observed_generation == self._generation
@@ -290,13 +309,22 @@ class StatusWriter:
         self._update(conditions=sorted([*others, new], key=lambda condition: condition.type))
 
 
-def _delete_supported(deletion: Deletion, failures: Sequence[Failure]) -> tuple[str, str, str]:
+def _delete_supported(support: DeletionSupport, failures: Sequence[Failure]) -> tuple[str, str, str]:
     """Return status, reason and message of `DeleteSupported`."""
     refused = next((f for f in failures if f.reason in ("DeletionDisabled", "DeletionWithoutEffect")), None)
     if refused is not None:
         return "False", refused.reason, refused.message
+    deletion = support.deletion
     status = "Unknown" if deletion is Deletion.UNKNOWN else str(deletion.possible)
-    return status, deletion.value, _DELETION_MESSAGES[deletion]
+    return status, deletion.value, support.detail or _DELETION_MESSAGES[deletion]
+
+
+def _collected(aftermath: Aftermath) -> tuple[str, str, str]:
+    """Return status, reason and message of `ImagesCollected`."""
+    count = f"{aftermath.unreferenced} images lost their last tag that this policy can see; "
+    collector = aftermath.collector
+    status = {Collector.ACTIVE: "True", Collector.UNKNOWN: "Unknown"}.get(collector, "False")
+    return status, collector.value, count + _COLLECTOR_MESSAGES[collector]
 
 
 def _last_run(report: RunReport) -> LastRun:

@@ -217,7 +217,11 @@ class Authenticator:
 
 def _needed(credential: Credential | None) -> Credential:
     if credential is None:
-        raise LoginFailedError("the registry wants a login; name a Secret in spec.registry.secretRef", "UNAUTHORIZED")
+        raise LoginFailedError(
+            "the registry wants a login; name a Secret in spec.registry.secretRef, or on OpenShift a ServiceAccount "
+            "in spec.registry.serviceAccountName",
+            "UNAUTHORIZED",
+        )
     return credential
 
 

@@ -8,11 +8,11 @@ from datetime import timedelta
 
 from typing_extensions import override
 
-from registry_cleanup.domain.deletion import Deletion, ItemOutcome
+from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan
-from registry_cleanup.domain.policy import RegistryType
 from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.run import Aftermath
 from registry_cleanup.domain.trust import Endpoint
 from registry_cleanup.ports import Clock, CredentialSource, Registry, RegistryAddress
 from registry_cleanup.registry.auth import Authenticator
@@ -57,9 +57,14 @@ class DistributionRegistry(Registry):
     def __init__(self, client: RegistryClient, clock: Clock, address: RegistryAddress, concurrency: int) -> None:
         self._client = client
         self._clock = clock
-        self._type = address.type
+        self._host = Endpoint.of(address.url).host_port
         self._literals = frozenset(address.repositories or ())
         self._concurrency = concurrency
+
+    @property
+    @override
+    def host(self) -> str:
+        return self._host
 
     @override
     async def clock_offset(self) -> timedelta | None:
@@ -69,12 +74,27 @@ class DistributionRegistry(Registry):
     async def repositories(self) -> Sequence[str]:
         return sorted(self._literals) if self._literals else await self._client.repositories()
 
+    @property
     @override
-    async def deletion(self, repository: str) -> Deletion:
-        if self._openshift:
-            # Its registry says 202 to the deletion of a tag and does nothing (openshift.md, 4).
-            return Deletion.UNSUPPORTED
-        return await probe(self._client, repository)
+    def parallel(self) -> int:
+        return 1  # Distribution 2 looks up every tag on each deletion: more at a time only wait longer (performance.md)
+
+    @override
+    async def deletion(self, repositories: Sequence[str]) -> DeletionSupport:
+        return DeletionSupport(await probe(self._client, repositories[0]))
+
+    @property
+    def openshift(self) -> bool:
+        """Whether this is the `/v2/` side of OpenShift's integrated registry, where tags are not deleted."""
+        return self._client.openshift
+
+    async def unlink(self, repository: str, digest: Digest) -> None:
+        """Delete the manifest `digest`, which nothing refers to any more; raise `RegistryError` if it stays."""
+        await self._client.delete(repository, digest)
+
+    @override
+    async def aftermath(self) -> Aftermath | None:
+        return None
 
     @override
     async def inventory(
@@ -97,8 +117,3 @@ class DistributionRegistry(Registry):
         self, plan: RepositoryPlan, deletion: Deletion, proceed: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[ItemOutcome, None]:
         return Pruning(self._client, plan, deletion.unit, self._clock, proceed, self._concurrency).outcomes()
-
-    @property
-    def _openshift(self) -> bool:
-        # What the registry shows wins over what the policy says: there, a deletion is accepted and does nothing.
-        return self._client.openshift or self._type is RegistryType.OPENSHIFT

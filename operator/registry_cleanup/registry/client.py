@@ -19,6 +19,7 @@ from registry_cleanup.registry.errors import (
     DeletionDisabledError,
     DeniedError,
     MalformedAnswerError,
+    NotARegistryError,
     NotFoundError,
     ServerFaultError,
 )
@@ -71,8 +72,10 @@ class RegistryClient:
         """Ask for `/v2/`, logging in if that is wanted; raise `RegistryError` where no registry answers."""
         answer = await self._send("GET", f"{self._url}/v2/", "")
         self.signatures = self.signatures or "X-Registry-Supports-Signatures" in answer.headers
+        if answer.status == 400 and not answer.body:
+            self._expect_ok(answer, "API version")  # OpenShift's, which passes
         if answer.status != 200:
-            raise MalformedAnswerError(
+            raise NotARegistryError(
                 f"no registry answers at {self._origin.host_port} (GET /v2/: {answer.status}); check spec.registry.url"
             )
 

@@ -37,8 +37,8 @@ async def probe(client: RegistryClient, repository: str) -> Deletion:
     """Find out what the registry can delete, by asking it to delete what `repository` does not have.
 
     First a random digest: 405 says that deletion is off (Distribution 3.0 deletes tags even then, so the tag alone
-    would not tell). Then a random tag: 404 says that tags can be deleted alone; 400 (Distribution 2) or anything
-    else means digests only (registries.md, 7).
+    would not tell). Then a random tag: 404 says that tags can be deleted alone, 400 (Distribution 2) that digests
+    only can; anything else is no clear answer, and reckoned with as digests only (registries.md, 7).
     """
     digest, tag = f"sha256:{secrets.token_hex(32)}", f"registry-cleanup-probe-{secrets.token_hex(16)}"
     _log.info(
@@ -54,8 +54,13 @@ async def probe(client: RegistryClient, repository: str) -> Deletion:
         # A credential that may not delete cannot ask, either: plan as carefully as for digests.
         _log.info("the registry does not say what it can delete", extra={"code": error.code})
         return Deletion.UNKNOWN
-    missing = answer.status == 404 and answer.code == "MANIFEST_UNKNOWN"
-    return Deletion.BY_TAG if missing else Deletion.BY_DIGEST
+    match answer.status, answer.code:
+        case 404, "MANIFEST_UNKNOWN":
+            return Deletion.BY_TAG
+        case 400, _:
+            return Deletion.BY_DIGEST
+        case _:
+            return Deletion.UNKNOWN
 
 
 class Pruning:

@@ -3,7 +3,8 @@
 RunError (ports)
 └── RegistryError
     ├── UnreachableError         no answer: refused, unknown host, time limit, connection lost
-    │   └── TLSError             an answer that cannot be trusted: unknown CA, wrong host name
+    │   ├── TLSError             an answer that cannot be trusted: unknown CA, wrong host name, no TLS at all
+    │   └── NotARegistryError    something else answers there
     ├── LoginFailedError         the registry or its token service does not know the credential
     │   └── UntrustedHostError   a login would send the credential to a host that it was not meant for
     ├── DeniedError              logged in, but not allowed to
@@ -89,6 +90,13 @@ class TLSError(UnreachableError):
     """The server's certificate is not trusted."""
 
     reason = "TLSNotTrusted"
+    mendable = True
+
+
+class NotARegistryError(UnreachableError):
+    """Something answers, and it is no registry."""
+
+    reason = "NotARegistry"
     mendable = True
 
 

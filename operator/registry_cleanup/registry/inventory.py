@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
 
+from registry_cleanup.concurrency import for_each
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.registry.client import RegistryClient
 from registry_cleanup.registry.errors import MalformedAnswerError, NotFoundError
 from registry_cleanup.registry.manifests import Document, parse_date
 
-_Item = TypeVar("_Item")
 # Real indexes nest once; a registry that serves deeper ones is wrong or hostile.
 _DEEPEST_INDEX = 8
 
@@ -42,8 +40,11 @@ async def gather(
         tags = await client.tags(repository)
     except NotFoundError as error:
         # Any other 404, as of a middle box, does not say that the repository is empty.
-        if must_exist or error.code != "NAME_UNKNOWN":
+        if error.code != "NAME_UNKNOWN":
             raise
+        if must_exist:
+            message = "there is no such repository; check spec.repositories.include"
+            raise NotFoundError(message, error.code) from error
         tags = []
     wanted = needs(tags)
     gathering = _Gathering(client, repository, known)
@@ -151,20 +152,3 @@ class _Gathering:
                 return None
             newest = created if newest is None else max(newest, created)
         return newest
-
-
-async def for_each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[None]], concurrency: int) -> None:
-    """Do `work` on each item, at most `concurrency` at a time; the first error ends it all and is raised."""
-    pending = iter(items)
-
-    async def worker() -> None:
-        for item in pending:
-            await work(item)
-
-    tasks = [asyncio.ensure_future(worker()) for _ in range(concurrency)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -221,7 +221,10 @@ def _connect_failure(error: httpx.ConnectError) -> Exception:
                 "spec.registry.caConfigMapRef"
             )
         if isinstance(cause, ssl.SSLError):
-            return TLSError(f"no TLS connection ({cause.reason}); does the registry speak https on this port?")
+            return TLSError(
+                f"no TLS connection ({cause.reason}); if the registry speaks http on this port, write http:// in "
+                "spec.registry.url, with insecure: true"
+            )
         cause = cause.__cause__ or cause.__context__
     # Nothing was sent yet, so this is safe to repeat whatever the method.
     return _RetryableError(

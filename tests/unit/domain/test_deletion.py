@@ -130,8 +130,10 @@ def test_every_planned_tag_either_goes_or_has_one_outcome() -> None:
         (Deletion.BY_DIGEST, True, _DIGESTS),
         (Deletion.UNKNOWN, True, _DIGESTS),
         (Deletion.DISABLED, False, _DIGESTS),
-        (Deletion.UNSUPPORTED, False, _DIGESTS),
+        (Deletion.FORBIDDEN, False, _TAGS),
     ],
 )
-def test_whatever_is_unclear_is_planned_as_digests(deletion: Deletion, *, possible: bool, unit: DeletionUnit) -> None:
+def test_whatever_is_unclear_is_planned_as_digests_and_image_streams_as_tags(
+    deletion: Deletion, *, possible: bool, unit: DeletionUnit
+) -> None:
     assert (deletion.possible, deletion.unit) == (possible, unit)

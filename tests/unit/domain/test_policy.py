@@ -71,6 +71,12 @@ def test_an_empty_glob_is_refused_with_how_to_write_all() -> None:
         RepositoryGlob("")
 
 
+@pytest.mark.parametrize("text", ["/team", "team/", "team//app", "/"])
+def test_a_glob_that_no_repository_can_match_is_refused(text: str) -> None:
+    with pytest.raises(InvalidPatternError, match="begins or ends with '/', or holds '//'"):
+        RepositoryGlob(text)
+
+
 @pytest.mark.parametrize(
     ("pattern", "tag", "matches"),
     [

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
+from typing import Any
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -88,7 +89,17 @@ def _repository(random: Random, *, whole: bool = True) -> Inventory:
     random.shuffle(names)
     tags = {name: random.choice(list(manifests.values())) for name in names}
     dangling = random.sample(["gone", "pr-99"], random.choice([0, 0, 1])) if whole else ()
-    return inventory(tags, *manifests.values(), dangling=dangling)
+    stream = _what_a_stream_knows(random, names) if whole and random.random() < 0.4 else {}
+    return inventory(tags, *manifests.values(), dangling=dangling, **stream)
+
+
+def _what_a_stream_knows(random: Random, names: list[str]) -> dict[str, Any]:
+    """Return some pushes, and tags that the stream or its spec protects, manages or refers to."""
+    dates = [date for date in _DATES * 4 + _ODD_DATES if date is not None]
+    return {
+        "pushed": {name: random.choice(dates) for name in names if random.random() < 0.9},
+        **{part: [name for name in names if random.random() < 0.15] for part in ("protected", "managed", "used")},
+    }
 
 
 def _rule(random: Random, name: str) -> Rule:
@@ -102,6 +113,7 @@ def _rule(random: Random, name: str) -> Rule:
         repositories=random.choice([None, None, narrow]),
         days=days,
         most_recent=random.choice([1, 2, 3] if days is None else [None, None, 1, 2, 3]),
+        include_managed=random.random() < 0.3,
     )
 
 
@@ -155,22 +167,31 @@ def _of_the_rules(what: Policy, there: Inventory) -> tuple[dict[str, set[str]], 
     owned: dict[str, list[str]] = {each.name: [] for each in what.rules}
     for tag, address in there.tags.items():
         mine = next((each for each in what.rules if _has_a_say(each) and _any(each.include, tag)), None)
-        reasons = _by_name(what, mine, tag) or _by_facts(there.manifests[address])
+        reasons = (
+            ({"KeepTags"} if tag in there.protected else set())
+            or _by_name(what, mine, tag)
+            or _by_facts(there.manifests[address], tag, there, managed=mine is not None and mine.include_managed)
+        )
         if mine is None or reasons:
             kept[tag] = reasons
         else:
             owned[mine.name].append(tag)
     going: dict[str, str] = {}
     for each in what.rules:
-        images = {there.tags[tag]: _date(tag, there) for tag in owned[each.name]}
+        images: dict[Digest, datetime] = {}
+        for tag in owned[each.name]:
+            # 3: an image stands where its best tag stands.
+            images[there.tags[tag]] = max(_date(tag, there), images.get(there.tags[tag], _date(tag, there)))
         why = [reason for reason, part in zip(_REASONS, (each.older_than, each.most_recent), strict=True) if part]
         for tag in owned[each.name]:
             date = _date(tag, there)
-            newer = sum(other > date for other in images.values())
+            newer = sum(other > images[there.tags[tag]] for other in images.values())
             if each.most_recent is not None and newer < each.most_recent:
                 kept[tag] = {"MostRecent"}
             elif each.older_than is not None and not date < NOW - each.older_than:
                 kept[tag] = {"NotOldEnough"}
+            elif tag in there.used:
+                kept[tag] = {"InUse"}
             else:
                 going[tag] = f"{each.name}: {', '.join(why)}"
     return kept, going
@@ -186,12 +207,14 @@ def _by_name(what: Policy, mine: Rule | None, tag: str) -> set[str]:
     return {"Excluded"} if _any(mine.exclude, tag) else set()
 
 
-def _by_facts(manifest: Manifest) -> set[str]:
+def _by_facts(manifest: Manifest, tag: str, there: Inventory, *, managed: bool) -> set[str]:
     if manifest.format is Format.UNKNOWN:
         return {"UnknownFormat"}
     if manifest.subject is not None:
         return {"FollowsParent", "OrphanReferrer"}
-    return set() if _believed(manifest.created) else {"UnknownDate"}
+    if tag in there.managed and not managed:
+        return {"ManagedBySpec"}
+    return set() if _believed(there.pushed.get(tag, manifest.created)) else {"UnknownDate"}
 
 
 def _complete(there: Inventory, unit: DeletionUnit, kept: dict[str, set[str]], going: dict[str, str]) -> None:
@@ -227,9 +250,9 @@ def _an_image(tag: str, there: Inventory) -> bool:
 
 
 def _date(tag: str, there: Inventory) -> datetime:
-    created = there.manifests[there.tags[tag]].created
-    assert created is not None
-    return created
+    date = there.pushed.get(tag, there.manifests[there.tags[tag]].created)
+    assert date is not None
+    return date
 
 
 def _believed(created: datetime | None) -> bool:
@@ -316,8 +339,23 @@ def test_at_least_the_floor_stays_where_there_is_so_much(what: Policy, there: In
 def test_another_pattern_in_keep_tags_never_prunes_more(
     what: Policy, there: Inventory, unit: DeletionUnit, pattern: str
 ) -> None:
+    there = replace(there, pushed={})
     more = replace(what, keep_tags=[*what.keep_tags, *patterns(pattern)])
     assert pruned(planned(more, there, unit)) <= pruned(planned(what, there, unit))
+
+
+def test_a_kept_tag_may_have_held_its_image_among_the_most_recent_by_its_later_push() -> None:
+    # Why the property above holds for dates of images only: an image stands where the best tag that the rule owns
+    # stands. The image itself stays, by the tag that `keepTags` names.
+    same = image("same")
+    there = inventory(
+        {"early": same, "late": same, "middle": image("middle")}, pushed={"early": 90, "late": 10, "middle": 50}
+    )
+    what = policy(rule(most_recent=1))
+    assert pruned(planned(what, there, DeletionUnit.TAG)) == {"middle"}
+    kept = replace(what, keep_tags=patterns("late"))
+    assert pruned(planned(kept, there, DeletionUnit.TAG)) == {"early"}
+    assert pruned(planned(kept, there, DeletionUnit.DIGEST)) == set()
 
 
 def test_a_kept_tag_may_take_the_place_on_the_floor_that_a_newer_one_had() -> None:

@@ -348,3 +348,116 @@ def test_nothing_is_read_where_no_rule_owns_anything(unit: DeletionUnit) -> None
 def test_what_is_kept_by_its_name_is_said_without_any_fact() -> None:
     kept = ownership(policy(rule(days=1), keep_tags=["v.*"]), REPOSITORY, "v1")
     assert (kept.rule, kept.kept) == (None, KeepReason.KEEP_TAGS)
+
+
+# What an image stream knows besides
+
+
+def test_a_tag_is_as_old_as_its_push_where_that_is_recorded_whatever_its_image_says() -> None:
+    tags = {"old-image": image("a", 90), "old-push": image("b", 1), "no-date": image("c", None)}
+    there = inventory(tags, pushed={"old-image": 1, "old-push": 90, "no-date": 90})
+    verdicts = judge(policy(rule(days=30)), there, NOW)
+    assert told(verdicts.values()) == {
+        "old-image": "NotOldEnough",
+        "old-push": "rule: OlderThan",
+        "no-date": "rule: OlderThan",
+    }
+    assert verdicts["old-push"].date == ago(90)
+
+
+def test_a_push_that_is_not_recorded_leaves_the_date_of_the_image() -> None:
+    there = inventory({"a": image("a", 90), "b": image("b", None)}, pushed={})
+    assert _judged(policy(rule(days=30)), there) == {"a": "rule: OlderThan", "b": "UnknownDate"}
+
+
+@pytest.mark.parametrize("when", [datetime(1, 1, 1, tzinfo=UTC), NOW + timedelta(minutes=5, seconds=1)])
+def test_a_push_that_cannot_be_is_an_unknown_date_though_the_image_has_a_good_one(when: datetime) -> None:
+    there = inventory({"a": image("a", 90), "b": image("b", 80)}, pushed={"a": when, "b": 80})
+    assert _judged(policy(rule(most_recent=1)), there) == {"a": "UnknownDate", "b": "MostRecent"}
+
+
+def test_two_tags_on_one_image_pushed_at_different_times_are_each_as_old_as_their_own_push() -> None:
+    same = image("same", 400)
+    there = inventory({"early": same, "late": same}, pushed={"early": 90, "late": 1})
+    assert _judged(policy(rule(days=30)), there) == {"early": "rule: OlderThan", "late": "NotOldEnough"}
+
+
+def test_an_image_stands_where_its_latest_push_stands() -> None:
+    same = image("same")
+    tags = {"early": same, "late": same, "middle": image("m"), "oldest": image("o")}
+    there = inventory(tags, pushed={"early": 90, "late": 10, "middle": 50, "oldest": 95})
+    assert _judged(policy(rule(most_recent=1)), there) == {
+        "early": "MostRecent",
+        "late": "MostRecent",
+        "middle": "rule: BeyondMostRecent",
+        "oldest": "rule: BeyondMostRecent",
+    }
+    assert _judged(policy(rule(most_recent=2)), there)["middle"] == "MostRecent"
+
+
+def test_a_tag_that_the_spec_manages_is_kept_and_takes_no_place() -> None:
+    tags = {"imported": image("i", 1), "new": image("n", 40), "old": image("o", 50)}
+    there = inventory(tags, managed=["imported"])
+    assert _judged(policy(rule(most_recent=1)), there) == {
+        "imported": "ManagedBySpec",
+        "new": "MostRecent",
+        "old": "rule: BeyondMostRecent",
+    }
+
+
+def test_a_rule_that_includes_managed_tags_counts_and_prunes_them_like_others() -> None:
+    tags = {"imported": image("i", 45), "new": image("n", 40), "old": image("o", 50)}
+    there = inventory(tags, managed=["imported", "old"])
+    assert _judged(policy(rule(most_recent=1, include_managed=True)), there) == {
+        "imported": "rule: BeyondMostRecent",
+        "new": "MostRecent",
+        "old": "rule: BeyondMostRecent",
+    }
+    assert _judged(policy(rule(most_recent=2, include_managed=True)), there)["imported"] == "MostRecent"
+
+
+def test_managed_tags_are_the_business_of_the_rule_that_owns_them_alone() -> None:
+    there = inventory({"a-1": image("a"), "b-1": image("b"), "c": image("c")}, managed=["a-1", "b-1", "c"])
+    what = policy(rule("a-.*", name="a", days=1, include_managed=True), rule("b-.*", name="b", days=1))
+    verdicts = judge(what, there, NOW)
+    assert told(verdicts.values()) == {"a-1": "a: OlderThan", "b-1": "ManagedBySpec", "c": "Unmatched"}
+    assert verdicts["b-1"].rule == "b"
+
+
+def test_a_tag_in_use_is_told_so_only_where_it_would_go_otherwise() -> None:
+    tags = {"young": image("y", 1), "recent": image("r", 40), "used": image("u", 50), "free": image("f", 50)}
+    there = inventory(tags, used=["young", "recent", "used"])
+    assert _judged(policy(rule(days=30, most_recent=2)), there) == {
+        "young": "MostRecent",
+        "recent": "MostRecent",
+        "used": "InUse",
+        "free": "rule: OlderThan, BeyondMostRecent",
+    }
+    assert _judged(policy(rule(days=30)), there)["young"] == "NotOldEnough"
+
+
+def test_an_image_in_use_counts_among_the_most_recent() -> None:
+    tags = {"used": image("u", 10), "next": image("n", 20)}
+    assert _judged(policy(rule(most_recent=1)), inventory(tags, used=["used"])) == {
+        "used": "MostRecent",
+        "next": "rule: BeyondMostRecent",
+    }
+
+
+def test_a_tag_in_use_keeps_no_other_tag_of_its_image_where_tags_go_alone() -> None:
+    same = image("same")
+    there = inventory({"used": same, "other": same}, used=["used"])
+    assert _judged(policy(rule(days=30)), there) == {"used": "InUse", "other": "rule: OlderThan"}
+
+
+def test_a_tag_that_its_stream_protects_is_kept_like_one_of_keep_tags_and_no_rules_business() -> None:
+    tags = {"mine": image("m", 1), "new": image("n", 40), "old": image("o", 50)}
+    there = inventory(tags, protected=["mine"], managed=["mine"], used=["mine"])
+    verdicts = judge(policy(rule(most_recent=1, include_managed=True)), there, NOW)
+    assert told(verdicts.values()) == {"mine": "KeepTags", "new": "MostRecent", "old": "rule: BeyondMostRecent"}
+    assert verdicts["mine"].rule is None
+
+
+def test_a_protected_tag_without_image_is_dangling() -> None:
+    there = inventory({"a": image("a")}, dangling=["gone"], protected=["gone", "a"])
+    assert _judged(policy(rule(days=30)), there) == {"a": "KeepTags", "gone": "Dangling"}

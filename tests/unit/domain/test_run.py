@@ -1,5 +1,6 @@
 """What a run comes to, and how that is told in a sentence."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -80,6 +81,16 @@ def test_a_run_that_was_stopped_is_interrupted_whatever_else_went_wrong(failures
             None,
             "3 of 9 tags would be pruned",
         ),
+        (
+            replace(_DRY, trigger=Trigger.SPEC_CHANGE, request="now"),
+            Counts(repositories_scanned=2, tags_scanned=9, tags_planned=3),
+            [],
+            None,
+            (
+                "3 of 9 tags would be pruned; a new or changed policy is only planned, and that answered the request: "
+                "request again to prune"
+            ),
+        ),
         (_REAL, _NOTHING, [_WHOLE], None, "the registry does not answer"),
         (
             _REAL,
@@ -100,7 +111,10 @@ def test_a_run_that_was_stopped_is_interrupted_whatever_else_went_wrong(failures
             Counts(repositories_scanned=1, tags_planned=2, tags_pruned=1, tags_failed=1),
             [],
             None,
-            "1 of 2 planned tags are pruned; 1 could not be pruned or are still there after the registry said yes",
+            (
+                "1 of 2 planned tags are pruned; 1 could not be pruned, are still there though accepted, or could not "
+                "be verified"
+            ),
         ),
     ],
 )

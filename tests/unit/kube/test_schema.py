@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from registry_cleanup.domain.policy import RegistryType
+from registry_cleanup.domain.policy import TagDate
 from registry_cleanup.domain.run import Phase, Trigger
 from registry_cleanup.domain.verdict import KeepReason, PruneReason
 from registry_cleanup.kube.spec import GROUP, KIND, PLURAL, VERSION, PolicySpec, parse_policy
@@ -170,7 +170,7 @@ def test_both_have_the_same_values(field: _Field) -> None:
     [
         ("status.lastRun.trigger", Trigger),
         ("status.lastRun.phase", Phase),
-        ("spec.registry.type", RegistryType),
+        ("spec.tagDate", TagDate),
     ],
 )
 def test_the_values_are_those_of_the_domain(path: str, values: type[Enum]) -> None:
@@ -208,6 +208,23 @@ def test_the_samples_are_policies_that_the_operator_obeys(sample: Path) -> None:
     for document in yaml.safe_load_all(sample.read_text()):
         if document["kind"] == KIND:
             assert parse_policy(resource(document["spec"])).policy.rules
+
+
+@pytest.mark.parametrize(
+    ("path", "default", "type_"),
+    [
+        ("spec.tagDate", "Auto", Literal["Auto", "Created"]),
+        ("spec.rules[].includeManaged", False, bool),
+        ("spec.registry.url", None, str),
+    ],
+)
+def test_what_openshift_needs_is_walked_too(path: str, default: object, type_: object) -> None:
+    field = _ALL[path]
+    assert (field.required, field.schema.get("default"), field.type) == (False, default, type_)
+
+
+def test_the_kind_of_a_registry_is_what_the_composition_root_tells_apart() -> None:
+    assert set(_ALL["spec.registry.type"].schema["enum"]) == {"Auto", "Distribution", "OpenShift"}
 
 
 def test_what_the_api_server_fills_in_changes_nothing() -> None:

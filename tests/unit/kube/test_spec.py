@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from registry_cleanup.domain.policy import Policy, Rule
+from registry_cleanup.domain.policy import Policy, Rule, TagDate
 from registry_cleanup.kube.spec import (
     REQUEST_ANNOTATION,
     ConfigMapReference,
@@ -60,6 +60,22 @@ _WRONG: list[tuple[str, object, str, str]] = [
     # What must be there.
     ("registry", _ABSENT, "spec.registry", "required"),
     ("registry.url", _ABSENT, "spec.registry.url", "required"),
+    ("registry", {"type": "OpenShift"}, "spec.registry.url", "only with type: OpenShift and a serviceAccountName"),
+    ("registry", {"serviceAccountName": "a"}, "spec.registry.url", "only with type: OpenShift"),
+    (
+        "registry",
+        {"type": "Distribution", "serviceAccountName": "a"},
+        "spec.registry.url",
+        "only with type: OpenShift",
+    ),
+    (
+        "registry",
+        {"type": "OpenShift", "secretRef": {"name": "login"}},
+        "spec.registry.url",
+        "only with type: OpenShift and a serviceAccountName",
+    ),
+    ("tagDate", "Pushed", "spec.tagDate", "'Auto' or 'Created'"),
+    ("rules.0.includeManaged", "true", "spec.rules[0].includeManaged", "valid boolean"),
     ("repositories", _ABSENT, "spec.repositories", "required"),
     ("repositories.include", _ABSENT, "spec.repositories.include", "required"),
     ("repositories.include", [], "spec.repositories.include", "at least 1 item"),
@@ -263,6 +279,13 @@ def test_the_least_spec_has_the_defaults_that_keep() -> None:
     assert policy.rules[0].exclude == ()
     assert (policy.rules[0].repositories, policy.rules[0].most_recent) == (None, None)
     assert (parsed.registry.type, parsed.registry.insecure, parsed.registry.token_url) == ("Auto", False, None)
+    assert (policy.tag_date, policy.rules[0].include_managed) == (TagDate.AUTO, False)
+
+
+def test_on_openshift_a_policy_with_a_service_account_need_not_say_where_the_registry_is() -> None:
+    registry = {"type": "OpenShift", "serviceAccountName": "pruner"}
+    parsed = parse_policy(resource(minimal_spec() | {"registry": registry}))
+    assert (parsed.registry.url, parsed.policy.registry) == (None, "")
 
 
 def test_a_full_spec_becomes_the_values_that_the_planner_works_with() -> None:
@@ -283,9 +306,11 @@ def test_a_full_spec_becomes_the_values_that_the_planner_works_with() -> None:
                 "tags": {"include": ["pr-.*", "mr-.*"], "exclude": ["pr-1"]},
                 "olderThan": "1d12h",
                 "keep": {"mostRecent": 3},
+                "includeManaged": True,
             },
             {"name": "rest", "tags": {"include": [".*"]}, "keep": {"mostRecent": 5}},
         ],
+        "tagDate": "Created",
         "keepTags": ["v[0-9]+"],
         "pruneLatest": False,
         "minTagsPerRepository": 2,
@@ -304,6 +329,8 @@ def test_a_full_spec_becomes_the_values_that_the_planner_works_with() -> None:
     assert parsed.schedule is not None
     after = parsed.schedule.after(datetime(2026, 6, 15, 12, tzinfo=UTC))
     assert after == datetime(2026, 6, 16, 1, tzinfo=UTC)
+    assert parsed.policy.tag_date is TagDate.CREATED
+    assert [rule.include_managed for rule in parsed.policy.rules] == [True, False]
     assert _texts(parsed.policy) == {
         "uid": "a-uid",
         "registry": "registry.example.com:5000",

@@ -10,8 +10,19 @@ from typing import Any
 
 import pytest
 
-from registry_cleanup.domain.deletion import Deletion
-from registry_cleanup.domain.run import Counts, Failure, Phase, PlannedItem, PlanSummary, RunOrder, RunReport, Trigger
+from registry_cleanup.domain.deletion import Deletion, DeletionSupport
+from registry_cleanup.domain.run import (
+    Aftermath,
+    Collector,
+    Counts,
+    Failure,
+    Phase,
+    PlannedItem,
+    PlanSummary,
+    RunOrder,
+    RunReport,
+    Trigger,
+)
 from registry_cleanup.domain.verdict import KeepReason, PruneReason
 from registry_cleanup.kube.status import PolicyStatus, StatusWriter, parse_status, parse_time, rfc3339
 from tests.support.builders import NOW, digest
@@ -30,10 +41,14 @@ def _report(
     plan: PlanSummary | None = _PLAN,
     order: RunOrder = _ORDER,
     deletion: Deletion | None = Deletion.BY_DIGEST,
+    detail: str | None = None,
+    aftermath: Aftermath | None = None,
     message: str = "what a person should know",
 ) -> RunReport:
     counts = Counts(repositories_scanned=1, tags_scanned=9, tags_planned=3, tags_pruned=3)
-    return RunReport(order, phase, NOW, counts, {"MostRecent": 6}, plan, deletion, failures, message)
+    support = DeletionSupport(deletion, detail) if deletion is not None else None
+    kept = {"MostRecent": 6}
+    return RunReport(order, phase, NOW, counts, kept, plan, support, aftermath, failures, message)
 
 
 def _finished(
@@ -251,7 +266,7 @@ _NO_EFFECT = Failure("DeletionWithoutEffect", "accepted and still there", reposi
         (Deletion.BY_DIGEST, [], "True ByDigest"),
         (Deletion.UNKNOWN, [], "Unknown Unknown"),
         (Deletion.DISABLED, [], "False DeletionDisabled"),
-        (Deletion.UNSUPPORTED, [], "False OpenShiftNotYetSupported"),
+        (Deletion.FORBIDDEN, [], "False DeletionForbidden"),
         (Deletion.BY_DIGEST, [_HICCUP], "True ByDigest"),
         (Deletion.UNKNOWN, [_FORBIDDEN], "False DeletionDisabled"),
         (Deletion.BY_DIGEST, [_NO_EFFECT], "False DeletionWithoutEffect"),
@@ -265,11 +280,62 @@ def test_delete_supported_says_what_was_found_out(
     assert _told(_finished(report)).get("DeleteSupported") == expected
 
 
-def test_what_a_run_did_not_find_out_stays_as_it_was() -> None:
+@pytest.mark.parametrize("deletion", [Deletion.BY_TAG, Deletion.FORBIDDEN])
+def test_delete_supported_gives_the_details_where_there_are_some(deletion: Deletion) -> None:
+    told = _finished(_report(deletion=deletion, detail="ServiceAccount team:pruner lacks: all")).condition(
+        "DeleteSupported"
+    )
+    assert told is not None
+    assert told.message == "ServiceAccount team:pruner lacks: all"
+    plain = _finished(_report(deletion=deletion)).condition("DeleteSupported")
+    assert plain is not None
+    assert plain.message
+
+
+@pytest.mark.parametrize(
+    ("collector", "expected", "words"),
+    [
+        (Collector.ACTIVE, "True ImagePrunerActive", "will free"),
+        (Collector.SUSPENDED, "False ImagePrunerSuspended", "suspended"),
+        (Collector.MISSING, "False NoImagePruner", "no ImagePruner"),
+        (Collector.UNKNOWN, "Unknown Unknown", "cannot be seen"),
+    ],
+)
+def test_images_collected_says_how_many_images_are_left_and_who_frees_their_space(
+    collector: Collector, expected: str, words: str
+) -> None:
+    status = _finished(_report(aftermath=Aftermath(7, collector)))
+    condition = status.condition("ImagesCollected")
+    assert condition is not None
+    assert f"{condition.status} {condition.reason}" == expected
+    assert condition.message.startswith("7 images ")
+    assert words in condition.message
+
+
+def test_images_collected_stays_as_it_was_where_nobody_can_tell() -> None:
+    done = _finished(_report(aftermath=Aftermath(7, Collector.ACTIVE)))
+    assert _finished(_report(), done).condition("ImagesCollected") == done.condition("ImagesCollected")
+    assert _finished(_report()).condition("ImagesCollected") is None
+
+
+def test_a_missing_right_stalls_the_policy_until_somebody_grants_it() -> None:
+    lacks = Failure("DeletionForbidden", "ServiceAccount team:pruner lacks: all", mendable=True)
+    told = _told(_finished(_report(Phase.FAILED, lacks, deletion=Deletion.FORBIDDEN)))
+    assert (told["Stalled"], told["Ready"]) == ("True DeletionForbidden", "False DeletionForbidden")
+
+
+def test_what_a_failed_run_did_not_find_out_is_no_longer_claimed() -> None:
     done = _finished(_report())
     failed = _finished(_failing(Phase.FAILED, Failure("SecretMissing", "there is no Secret", mendable=True)), done)
+    told = _told(failed)
+    assert (told["RegistryReachable"], told["DeleteSupported"]) == ("Unknown NotAsked", "Unknown NotAsked")
+
+
+def test_what_a_stopped_run_did_not_find_out_stays_as_it_was() -> None:
+    done = _finished(_report())
+    stopped = _finished(_failing(Phase.INTERRUPTED), done)
     for name in ("RegistryReachable", "DeleteSupported"):
-        assert failed.condition(name) == done.condition(name)
+        assert stopped.condition(name) == done.condition(name)
 
 
 def test_a_doubt_about_the_clocks_is_told_with_its_message() -> None:

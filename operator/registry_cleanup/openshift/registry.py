@@ -1,0 +1,243 @@
+"""The port `Registry` over image streams: a repository is `namespace/stream`, a tag's date is its push."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from typing_extensions import override
+
+from registry_cleanup.concurrency import for_each
+from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome
+from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
+from registry_cleanup.domain.plan import RepositoryPlan
+from registry_cleanup.domain.policy import RepositorySelector, TagDate
+from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.run import Aftermath, Collector
+from registry_cleanup.openshift.api import ImageAPI, Right
+from registry_cleanup.openshift.errors import GoneError, MissingRightError, OddAnswerError
+from registry_cleanup.openshift.pruning import StreamPruning
+from registry_cleanup.openshift.rights import NamespaceRights, explain, namespace_rights
+from registry_cleanup.openshift.streams import Stream, read_stream
+from registry_cleanup.ports import Registry, RunError
+
+_log = logging.getLogger(__name__)
+
+_SHORT_SIGHT = (
+    "; it cannot list imagestreams in the whole cluster, so tags that streams of other namespaces refer to are not "
+    "known to be in use"
+)
+_PRUNERS = Right("get", "imagepruners", group="imageregistry.operator.openshift.io")
+
+
+class Front(Protocol):
+    """The `/v2/` side of OpenShift's registry."""
+
+    @property
+    def host(self) -> str:
+        """Host and port."""
+
+    async def unlink(self, repository: str, digest: Digest) -> None:
+        """Delete the manifest `digest`, which nothing refers to any more; raise `RunError` if it stays."""
+
+
+class OpenShiftRegistry(Registry):
+    """The image streams that one policy's ServiceAccount sees."""
+
+    def __init__(
+        self,
+        api: ImageAPI,
+        front: Front,
+        selector: RepositorySelector,
+        tag_date: TagDate,
+        account: str,
+        concurrency: int,
+    ) -> None:
+        """Work for the ServiceAccount `account` (`namespace:name`) with so many requests at a time."""
+        self._api = api
+        self._front = front
+        self._selector = selector
+        self._tag_date = tag_date
+        self._account = account
+        self._concurrency = concurrency
+        self._streams: dict[str, Stream] = {}
+        self._used: dict[str, set[str]] = {}
+        self._rights: dict[str, NamespaceRights] = {}
+        self._may_unlink = False
+        self._sees_all = False
+        self._lost: set[Digest] = set()
+
+    @property
+    @override
+    def host(self) -> str:
+        return self._front.host
+
+    @override
+    async def clock_offset(self) -> timedelta | None:
+        return None  # the guard compares with the API server's clock, and there is no other here
+
+    @property
+    @override
+    def parallel(self) -> int:
+        return self._concurrency
+
+    @override
+    async def repositories(self) -> Sequence[str]:
+        self._streams = {}
+        for namespace in await self._namespaces():
+            async for document in self._api.streams(namespace):
+                stream = read_stream(document)
+                self._streams[stream.repository] = stream
+        self._used = _used(self._streams)
+        return sorted(self._streams)
+
+    @override
+    async def deletion(self, repositories: Sequence[str]) -> DeletionSupport:
+        namespaces = sorted({repository.partition("/")[0] for repository in repositories})
+        for namespace in namespaces:
+            self._rights[namespace] = await namespace_rights(self._api, namespace)
+        if self._tag_date is TagDate.CREATED:
+            reads = [Right("get", "imagestreamimages", namespace) for namespace in namespaces]
+            if unread := [right for right in reads if not await self._api.may(right)]:
+                raise MissingRightError(explain(unread, self._account))  # no tag would have a date
+        # Also for the way all at once: managed tags, and a stream that never holds still, go one by one.
+        lacking = [rights for rights in self._rights.values() if not rights.tags]
+        if lacking:
+            missing = [right for rights in lacking for right in rights.missing]
+            return DeletionSupport(Deletion.FORBIDDEN, explain(missing, self._account))
+        at_once = all(rights.status for rights in self._rights.values())
+        self._may_unlink = all([await self._api.may(Right(verb, "images")) for verb in ("delete", "get")])
+        way = "all tags of an image stream in one update" if at_once else "image stream tags one by one"
+        links = ", and manifest links at the registry" if self._may_unlink else ""
+        sight = "" if self._sees_all else _SHORT_SIGHT
+        return DeletionSupport(Deletion.BY_TAG, f"OpenShift: the ServiceAccount may remove {way}{links}{sight}")
+
+    @override
+    async def inventory(
+        self,
+        repository: str,
+        needs: Callable[[Collection[str]], Needs],
+        known: Mapping[Digest, Manifest],
+    ) -> Inventory:
+        stream = self._streams[repository]
+        inventory = stream.inventory(self._used.get(repository, ()))
+        if self._tag_date is TagDate.AUTO:
+            return inventory
+        dated = {inventory.tags[tag] for tag in needs(list(stream.tags)).dated if tag in inventory.tags}
+        dates: dict[Digest, datetime | None] = {}
+
+        async def read(digest: Digest) -> None:
+            dates[digest] = await self._built(stream, digest)
+
+        await for_each(sorted(dated), read, self._concurrency)
+        manifests = {d: replace(m, created=dates.get(d)) for d, m in inventory.manifests.items()}
+        return replace(inventory, manifests=manifests, pushed={})
+
+    @override
+    async def prune(
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[ItemOutcome, None]:
+        stream = self._streams[plan.repository]
+        pruning = StreamPruning(self._api, stream, self._rights[stream.namespace], proceed)
+        try:
+            async with aclosing(pruning.outcomes(plan.groups)) as outcomes:
+                async for outcome in outcomes:
+                    yield outcome
+        finally:
+            left = pruning.now.digests() if pruning.now is not None else set[Digest]()
+            lost = stream.digests() - left
+            self._lost |= lost
+            self._streams[plan.repository] = pruning.now or replace(stream, tags={})
+        # Of a stream that is gone the registry deletes no links (openshift.md, 4).
+        if self._may_unlink and pruning.now is not None:
+            await self._unlink_all(plan.repository, lost, proceed)
+
+    @override
+    async def aftermath(self) -> Aftermath | None:
+        held = {digest for stream in self._streams.values() for digest in stream.digests()}
+        return Aftermath(len(self._lost - held), await self._collector())
+
+    async def _namespaces(self) -> list[str]:
+        """Return the namespaces to list; an empty name stands for all at once."""
+        self._sees_all = await self._api.may(Right("list", "imagestreams"))
+        if self._sees_all:
+            return [""]  # streams of other namespaces may refer to tags of these
+        names = {glob.text.partition("/")[0] for glob in self._selector.include}
+        if any("*" in name or "?" in name for name in names):
+            raise MissingRightError(
+                f"ServiceAccount {self._account} may not list imagestreams in all namespaces, which the wildcard in a "
+                "namespace of spec.repositories.include needs; write the namespaces out, or grant it cluster-wide"
+            )
+        for name in sorted(names):
+            if not await self._api.may(Right("list", "imagestreams", name)):
+                raise MissingRightError(explain([Right("list", "imagestreams", name)], self._account))
+        return sorted(names)
+
+    async def _built(self, stream: Stream, digest: Digest) -> datetime | None:
+        """Return when an image was built, from the API: a read at the registry would pull an import into storage."""
+        try:
+            found = await self._api.image(stream.namespace, stream.name, digest)
+            image = found["image"]
+            children = [child["digest"] for child in image.get("dockerImageManifests") or []]
+            if not children:
+                return _date(image)
+            # The date of an index is that of its push or import (openshift.md, 6): its children know better.
+            dates = [
+                _date((await self._api.image(stream.namespace, stream.name, child))["image"]) for child in children
+            ]
+        except GoneError:
+            return None
+        except (LookupError, TypeError, AttributeError) as error:
+            raise OddAnswerError("image.openshift.io serves an image of another shape") from error
+        return None if None in dates else max(date for date in dates if date is not None)
+
+    async def _unlink_all(
+        self, repository: str, digests: Collection[Digest], proceed: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Delete the manifest links that no history holds any more, as long as the registry can check that."""
+        for digest in sorted(digests):
+            # Without the Image object the registry would not refuse a digest that is still referred to.
+            if not await self._api.image_exists(digest):
+                continue
+            await proceed()
+            try:
+                await self._front.unlink(repository, digest)
+            except RunError as error:
+                extra = {"repository": repository, "digest": digest, "code": error.code}
+                _log.info("the manifest link stays", extra=extra)
+
+    async def _collector(self) -> Collector:
+        try:
+            if not await self._api.may(_PRUNERS):
+                return Collector.UNKNOWN
+            pruner = await self._api.image_pruner()
+        except RunError:
+            return Collector.UNKNOWN
+        if pruner is None:
+            return Collector.MISSING
+        return Collector.SUSPENDED if (pruner.get("spec") or {}).get("suspend") else Collector.ACTIVE
+
+
+def _used(streams: Mapping[str, Stream]) -> dict[str, set[str]]:
+    """Return, by repository, the tags that the specs of streams refer to, by name or by a digest of their history."""
+    used: dict[str, set[str]] = {}
+    for stream in streams.values():
+        for namespace, name, reference in stream.references:
+            target = streams.get(f"{namespace}/{name}")
+            if target is not None:
+                named = {tag for tag, at in target.tags.items() if reference == tag or reference in at.history}
+                used.setdefault(target.repository, set()).update(named)
+    return used
+
+
+def _date(image: Mapping[str, Any]) -> datetime | None:
+    created = (image.get("dockerImageMetadata") or {}).get("Created")
+    try:
+        moment = datetime.fromisoformat(created) if isinstance(created, str) else None
+    except ValueError:
+        return None
+    return moment if moment is not None and moment.tzinfo is not None else None

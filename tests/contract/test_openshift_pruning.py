@@ -1,0 +1,1143 @@
+"""Image streams are listed, planned and pruned as one ServiceAccount, through the real API server; the faults of both.
+
+Facts: `facts/openshift.md`; its sections are named where a test rests on one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from kubernetes.aio import client
+from typing_extensions import override
+
+from registry_cleanup.application import _as_policy
+from registry_cleanup.domain.closure import DeletionUnit
+from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome
+from registry_cleanup.domain.plan import RepositoryPlan
+from registry_cleanup.domain.policy import Policy, TagDate
+from registry_cleanup.domain.rules import needs
+from registry_cleanup.domain.run import Aftermath, Collector, Failure, Phase, RunOrder, RunReport, Trigger
+from registry_cleanup.kube.api import KubernetesAPI, RegistryHosts
+from registry_cleanup.kube.credentials import PolicyCredentials
+from registry_cleanup.kube.spec import parse_policy
+from registry_cleanup.openshift.api import ImageAPI, Right
+from registry_cleanup.openshift.errors import BusyError, ImageAPIError, MissingRightError, OddAnswerError
+from registry_cleanup.openshift.registry import OpenShiftRegistry
+from registry_cleanup.ports import Audit, Guard, InterruptedRunError
+from registry_cleanup.runner import Runner
+from tests.support import builders, clients
+from tests.support.certificates import certificate_authority
+from tests.support.controlplane import ControlPlane
+from tests.support.image_api import ApiRequest, ImageApi, image_api
+from tests.support.openshift import OpenShiftRegistry as Standin
+from tests.support.openshift import openshift_registry
+from tests.support.openshift_config import set_image_pruner
+from tests.support.openshift_rights import LEAST, LIST_EVERYWHERE, STATUS, Level, grant
+from tests.support.processes import wait_until
+
+APPS, MORE = "streams-apps", "streams-more"
+APP = f"{APPS}/app"
+_API = "/apis/image.openshift.io/v1/"
+_HERE = f"{_API}namespaces/{APPS}/"
+PRUNED, GONE, MOVED = (Outcome.PRUNED, None), (Outcome.ALREADY_GONE, None), (Outcome.MOVED, None)
+NOW_SHARED, NOT_DELETED = (Outcome.NOW_SHARED, None), (Outcome.NOT_DELETED, None)
+
+_LOOKS = Level("looks", {"imagestreams": ["get", "list"]})
+_ODD = Level("odd", {"imagestreams": ["get", "list"], "imagestreams/status": ["update"]})
+_IMAGES = Level("images", {"images": ["get", "delete"]}, cluster=True)
+_ONLY_DELETE = Level("only-delete-images", {"images": ["delete"]}, cluster=True)
+_BUILT = Level("built", {"imagestreamimages": ["get"]})
+# ServiceAccounts of the namespace APPS, by what they may.
+_ACCOUNTS: dict[str, Sequence[Level]] = {
+    "least": (LEAST, _BUILT),
+    "status": (LEAST, STATUS),
+    "links": (LEAST, STATUS, _IMAGES, _BUILT),
+    "half": (LEAST, STATUS, _ONLY_DELETE),
+    "everywhere": (LEAST, LIST_EVERYWHERE),
+    "looks": (_LOOKS,),
+    "odd": (_ODD,),
+    "nobody": (),
+}
+_ALL = builders.policy(builders.rule("v.*", most_recent=0))
+_ALL_MANAGED = builders.policy(builders.rule("v.*", most_recent=0, include_managed=True))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Image streams, the registry before them, and ServiceAccounts with some rights.
+
+    Attributes:
+        images: The image streams.
+        registry: The integrated registry.
+        plane: In front of the image streams.
+        ca: Of the registry's certificate.
+        tokens: By ServiceAccount.
+    """
+
+    images: ImageApi
+    registry: Standin
+    plane: ControlPlane
+    ca: str
+    tokens: dict[str, str]
+
+    def configuration(self, token: str = "") -> client.Configuration:
+        configuration = client.Configuration(host=self.plane.url)
+        configuration.ssl_ca_cert = str(self.plane.ca_file)
+        configuration.api_key_prefix = {"BearerToken": "Bearer"}
+        configuration.api_key = {"BearerToken": token}
+        return configuration
+
+    @asynccontextmanager
+    async def opened(
+        self,
+        account: str,
+        *include: str,
+        tag_date: TagDate = TagDate.AUTO,
+        as_client: client.Configuration | None = None,
+    ) -> AsyncIterator[OpenShiftRegistry]:
+        """Open the streams as the composition root does."""
+        login = clients.service_account(self.tokens[account], self.registry.host)
+        configuration = as_client or self.configuration(self.tokens[account])
+        async with (
+            clients.opened(self.registry.url, login, ca_bundle=self.ca) as front,
+            client.ApiClient(configuration) as api_client,
+        ):
+            selector = builders.selector(*(include or (f"{APPS}/*",)))
+            yield OpenShiftRegistry(ImageAPI(api_client), front, selector, tag_date, f"{APPS}:{account}", 4)
+
+    def push(self, *tags: str, stream: str = "app", **how: Any) -> list[str]:  # noqa: ANN401 - those of ImageApi.push
+        return [self.images.push(APPS, stream, tag, **how) for tag in tags]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return self.images.tags(APPS, "app")
+
+    def asked(self, *methods: str, stream: str = "app") -> list[str]:
+        """Return the requests about one stream, in order."""
+        return [
+            f"{request.method} {request.path.removeprefix(_HERE)}"
+            for request in self.images.requests
+            if (not methods or request.method in methods)
+            and request.path.startswith(_HERE)
+            and request.path.removeprefix(_HERE).replace(":", "/").replace("@", "/").split("/")[1:2] == [stream]
+        ]
+
+    @property
+    def changes(self) -> list[str]:
+        """Return all that was asked to be changed, anywhere."""
+        return [f"{r.method} {r.path.removeprefix(_API)}" for r in self.images.requests if r.method != "GET"]
+
+    def forget(self) -> None:
+        self.images.requests.clear()
+        self.registry.requests.clear()
+
+
+@pytest.fixture(scope="module")
+def _setting(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    folder = tmp_path_factory.mktemp("openshift")
+    authority = certificate_authority(folder / "ca")
+    for namespace in (APPS, MORE):
+        plane.kubectl("create", "namespace", namespace)
+    with (
+        image_api(plane, folder / "api") as images,
+        openshift_registry(images, plane, authority.issue("127.0.0.1", "localhost")) as registry,
+    ):
+        tokens = {}
+        for account, levels in _ACCOUNTS.items():
+            grant(plane, Level("none", {}), (APPS, account))
+            for level in levels:
+                grant(plane, level, (APPS, account), *([] if level.cluster else [APPS]))
+            tokens[account] = plane.token_for_service_account(APPS, account, 3600)
+        yield Setting(images, registry, plane, authority.ca_file.read_text(), tokens)
+
+
+@pytest.fixture
+def setting(_setting: Setting) -> Iterator[Setting]:
+    yield _setting
+    _setting.images.calm()
+    _setting.registry.requests.clear()
+    store = _setting.images.store
+    with store.locked():
+        for key in list(store.streams):
+            _setting.images.delete_stream(*key)
+        for known in (store.images, store.contents, store.links, store.pulled_through):
+            known.clear()
+
+
+async def _planned(
+    registry: OpenShiftRegistry, repository: str = APP, what: Policy = _ALL
+) -> tuple[RepositoryPlan, Deletion]:
+    """List and plan as the runner does."""
+    assert repository in await registry.repositories()
+    return await clients.planned(registry, repository, what)
+
+
+async def _pruned(
+    setting: Setting,
+    account: str,
+    what: Policy = _ALL,
+    meanwhile: Callable[[], object] | None = None,
+) -> dict[str, tuple[Outcome, str | None]]:
+    """Plan the stream `app`, let something happen, prune, and return the outcomes."""
+    async with setting.opened(account) as registry:
+        plan, deletion = await _planned(registry, what=what)
+        setting.forget()
+        if meanwhile is not None:
+            meanwhile()
+        return await clients.applied(registry, plan, deletion)
+
+
+def _fails(times: int, error: Exception) -> Callable[[], Awaitable[None]]:
+    """Return a `proceed` that lets so many changes pass."""
+    left = [times]
+
+    async def proceed() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise error
+
+    return proceed
+
+
+def _once(setting: Setting, what: Callable[[], object], method: str, path: str, *, nth: int = 1) -> Callable[[], int]:
+    """Let `what` happen right before the `nth` request that matches; return how many matched so far."""
+    seen = 0
+
+    def hook(_request: ApiRequest) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == nth:
+            what()
+
+    setting.images.on_request(hook, method=method, path=path)
+    return lambda: seen
+
+
+_PUT = f"{_HERE}imagestreams/app/status"
+_STREAM = f"{_HERE}imagestreams/app"
+_TAGS = f"{_HERE}imagestreamtags/.*"
+
+
+# With `update imagestreams/status`
+
+
+async def test_all_tags_of_a_stream_go_in_one_update_between_two_looks(setting: Setting) -> None:
+    tags = [f"v{number}" for number in range(30)]
+    setting.push(*tags, "latest")
+    assert await _pruned(setting, "status") == dict.fromkeys(tags, PRUNED)
+    assert setting.asked() == ["GET imagestreams/app", "PUT imagestreams/app/status", "GET imagestreams/app"]
+    assert set(setting.tags) == {"latest"}
+
+
+async def test_an_update_leaves_all_else_of_the_stream_as_it_was(setting: Setting) -> None:
+    setting.images.create_stream(APPS, "app", labels={"a": "b"}, annotations={"c": "d"})
+    setting.images.import_tag(APPS, "app", "imported")
+    setting.images.fail_import(APPS, "app", "failed")
+    for seed in ("one", "two", "three"):
+        setting.push("kept", seed=seed)
+    setting.push("v1", "v2")
+    before = setting.images.stream(APPS, "app")
+    assert await _pruned(setting, "status") == dict.fromkeys(["v1", "v2"], PRUNED)
+    after = setting.images.stream(APPS, "app")
+    left = [tag for tag in before["status"]["tags"] if tag["tag"] not in {"v1", "v2"}]
+    assert after["status"]["tags"] == left
+    assert len(left) == 3
+    for part in ("labels", "annotations", "uid", "generation"):
+        assert after["metadata"][part] == before["metadata"][part]
+    assert after["spec"] == before["spec"]
+
+
+async def test_a_push_between_look_and_update_is_decided_again_and_the_pushed_tag_lives(setting: Setting) -> None:
+    setting.push("v1", "v2", "v3")
+    new: list[str] = []
+    _once(setting, lambda: new.extend(setting.push("v2", "other", seed="new")), "PUT", _PUT)
+    assert await _pruned(setting, "status") == {"v1": PRUNED, "v2": MOVED, "v3": PRUNED}
+    assert setting.tags == {"v2": new[0], "other": new[1]}
+    assert Counter(setting.asked()) == {"GET imagestreams/app": 3, "PUT imagestreams/app/status": 2}
+
+
+async def test_a_tag_that_was_moved_since_the_plan_is_left_alone(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    outcomes = await _pruned(setting, "status", meanwhile=lambda: setting.push("v1", seed="new"))
+    assert outcomes == {"v1": MOVED, "v2": PRUNED}
+    assert set(setting.tags) == {"v1"}
+
+
+async def test_a_tag_that_somebody_else_deleted_is_already_gone(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    gone = lambda: setting.images.delete_tag(APPS, "app", "v1")  # noqa: E731 - a name says what happens
+    assert await _pruned(setting, "status", meanwhile=gone) == {"v1": GONE, "v2": PRUNED}
+
+
+async def test_a_tag_that_its_stream_protects_meanwhile_stays(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    keep = {"registrycleanup.dev/keep": "v1"}
+    _once(setting, lambda: setting.images.create_stream(APPS, "app", annotations=keep), "PUT", _PUT)
+    assert await _pruned(setting, "status") == {"v1": NOW_SHARED, "v2": PRUNED}
+    assert set(setting.tags) == {"v1"}
+
+
+async def test_a_stream_that_never_holds_still_is_pruned_the_slow_way_and_no_push_is_lost(setting: Setting) -> None:
+    setting.push("v1", "v2", "v3")
+    pushed: dict[str, str] = {}
+
+    def push(_request: ApiRequest) -> None:
+        tag = f"new-{len(pushed)}"
+        (pushed[tag],) = setting.push(tag)
+
+    setting.images.on_request(push, method="PUT|DELETE", path=".*")
+    assert await _pruned(setting, "status") == dict.fromkeys(["v1", "v2", "v3"], PRUNED)
+    assert setting.tags == pushed
+    changes = [request.partition(" ")[0] for request in setting.asked("PUT", "DELETE")]
+    assert changes == ["PUT"] * 4 + ["DELETE"] * 3
+    assert setting.images.most_deletions_at_once(APPS, "app") == 1
+
+
+async def test_a_stream_that_is_gone_at_the_look_has_no_tags_left(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    gone = lambda: setting.images.delete_stream(APPS, "app")  # noqa: E731 - a name says what happens
+    assert await _pruned(setting, "status", meanwhile=gone) == {"v1": GONE, "v2": GONE}
+    assert setting.asked() == ["GET imagestreams/app"]
+
+
+async def test_a_stream_that_goes_between_look_and_update_has_no_tags_left(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    _once(setting, lambda: setting.images.delete_stream(APPS, "app"), "PUT", _PUT)
+    assert await _pruned(setting, "status") == {"v1": GONE, "v2": GONE}
+
+
+async def test_a_stream_that_was_made_anew_with_other_images_is_left_alone(setting: Setting) -> None:
+    setting.push("v1", "v2")
+
+    def anew() -> None:
+        setting.images.delete_stream(APPS, "app")
+        setting.push("v1", "v2", seed="new")
+
+    _once(setting, anew, "PUT", _PUT)
+    assert await _pruned(setting, "status") == {"v1": MOVED, "v2": MOVED}
+    assert set(setting.tags) == {"v1", "v2"}
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_an_update_that_cannot_be_made_now_is_made_after_another_look(setting: Setting, status: int) -> None:
+    setting.push("v1", "v2")
+    setting.images.inject(status, method="PUT", path=_PUT)
+    assert await _pruned(setting, "status") == dict.fromkeys(["v1", "v2"], PRUNED)
+    expected = ["GET imagestreams/app", "PUT imagestreams/app/status"] * 2 + ["GET imagestreams/app"]
+    assert setting.asked() == expected
+
+
+async def test_an_update_is_not_repeated_before_the_time_that_the_server_asks_for(setting: Setting) -> None:
+    setting.push("v1")
+    times: list[float] = []
+    loop = asyncio.get_running_loop()
+    setting.images.on_request(lambda _: times.append(loop.time()), method="GET", path=_STREAM)
+    setting.images.inject(500, method="PUT", path=_PUT)  # retryAfterSeconds is 2
+    assert await _pruned(setting, "status") == {"v1": PRUNED}
+    assert times[-2] - times[-3] >= 2
+
+
+async def test_an_update_whose_answer_was_lost_is_seen_to_have_been_made(setting: Setting) -> None:
+    setting.push("v1", "v2", "latest")
+    setting.images.inject(503, method="PUT", path=_PUT, carried_out=True)
+    assert await _pruned(setting, "status") == {"v1": PRUNED, "v2": PRUNED}
+    assert set(setting.tags) == {"latest"}
+    assert len(setting.asked("PUT")) == 1
+
+
+async def test_a_right_that_was_taken_back_changes_nothing_and_is_told(setting: Setting) -> None:
+    setting.push("v1")
+    setting.images.inject(403, method="PUT", path=_PUT)
+    with pytest.raises(MissingRightError, match="manifests/openshift"):
+        await _pruned(setting, "status")
+    assert set(setting.tags) == {"v1"}
+
+
+async def test_an_update_that_had_no_effect_is_reported_and_not_believed(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    setting.images.inject(200, {"kind": "ImageStream"}, method="PUT", path=_PUT)
+    assert await _pruned(setting, "status") == dict.fromkeys(["v1", "v2"], NOT_DELETED)
+
+
+async def test_a_managed_tag_goes_from_the_spec_too_where_the_rule_includes_it(setting: Setting) -> None:
+    setting.images.import_tag(APPS, "app", "v-imported")
+    setting.push("v1", "v2")
+    setting.images.alias(APPS, "app", "v-alias", "v2")
+    outcomes = await _pruned(setting, "status", _ALL_MANAGED)
+    # An alias refers to v2, which is in use thereby.
+    assert outcomes == {"v1": PRUNED, "v-imported": PRUNED, "v-alias": PRUNED}
+    assert set(setting.tags) == {"v2"}
+    assert sorted(setting.asked("DELETE")) == [
+        "DELETE imagestreamtags/app:v-alias",
+        "DELETE imagestreamtags/app:v-imported",
+    ]
+    assert setting.asked("PUT") == ["PUT imagestreams/app/status"]
+    assert "tags" not in setting.images.stream(APPS, "app")["spec"]
+
+
+@pytest.mark.parametrize("account", ["least", "status"])
+async def test_a_managed_tag_stays_where_no_rule_includes_it(setting: Setting, account: str) -> None:
+    setting.images.import_tag(APPS, "app", "v-imported")
+    setting.push("v1")
+    assert await _pruned(setting, account) == {"v1": PRUNED}
+    assert set(setting.tags) == {"v-imported"}
+
+
+async def test_nothing_is_updated_once_the_policy_no_longer_wants_it(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    async with setting.opened("status") as registry:
+        plan, deletion = await _planned(registry)
+        setting.forget()
+        with pytest.raises(InterruptedRunError):
+            await clients.applied(registry, plan, deletion, _fails(0, InterruptedRunError("suspended")))
+    assert setting.changes == []
+
+
+# Without it
+
+
+async def test_tags_are_looked_at_and_deleted_one_after_the_other_with_the_uid_of_their_stream(
+    setting: Setting,
+) -> None:
+    setting.push("v1", "v2", "v3", "latest")
+    setting.images.contention(seconds=0.02, at_once=1)
+    uid = setting.images.stream(APPS, "app")["metadata"]["uid"]
+    assert await _pruned(setting, "least") == dict.fromkeys(["v1", "v2", "v3"], PRUNED)
+    asked = setting.asked()
+    assert asked[-1] == "GET imagestreams/app"
+    looks, deletions = asked[:-1:2], asked[1:-1:2]
+    assert [look.removeprefix("GET ") for look in looks] == [each.removeprefix("DELETE ") for each in deletions]
+    assert sorted(deletions) == [f"DELETE imagestreamtags/app:v{number}" for number in (1, 2, 3)]
+    bodies = [request.document for request in setting.images.requests if request.method == "DELETE"]
+    assert [body["preconditions"] for body in bodies] == [{"uid": uid}] * 3
+    assert setting.images.most_deletions_at_once(APPS, "app") == 1
+    assert set(setting.tags) == {"latest"}
+
+
+async def test_a_tag_that_was_moved_is_not_deleted(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    outcomes = await _pruned(setting, "least", meanwhile=lambda: setting.push("v1", seed="new"))
+    assert outcomes == {"v1": MOVED, "v2": PRUNED}
+    assert setting.asked("DELETE") == ["DELETE imagestreamtags/app:v2"]
+
+
+async def test_a_tag_that_the_streams_spec_claims_meanwhile_is_not_deleted_with_its_claim(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    digest = setting.tags["v1"]
+
+    def claim() -> None:
+        setting.images.alias(APPS, "app", "v1", "v1", source_stream="copy", source_namespace=APPS)
+
+    setting.images.push_again(APPS, "copy", "v1", digest)
+    assert await _pruned(setting, "least", meanwhile=claim) == {"v1": NOW_SHARED, "v2": PRUNED}
+    assert setting.tags == {"v1": digest}
+
+
+async def test_a_tag_is_proven_gone_though_a_push_brings_its_name_back(setting: Setting) -> None:
+    setting.push("v1")
+    _once(setting, lambda: setting.push("v1", seed="new"), "GET", _STREAM)
+    assert await _pruned(setting, "least") == {"v1": PRUNED}
+    assert set(setting.tags) == {"v1"}
+
+
+async def test_a_stream_that_is_deleted_on_the_way_has_no_tags_left(setting: Setting) -> None:
+    setting.push("v1", "v2", "v3")
+    _once(setting, lambda: setting.images.delete_stream(APPS, "app"), "DELETE", _TAGS, nth=2)
+    outcomes = await _pruned(setting, "least")
+    assert Counter(outcomes.values()) == {PRUNED: 1, GONE: 2}
+
+
+async def test_a_stream_that_is_made_anew_before_the_deletion_keeps_its_tag(setting: Setting) -> None:
+    (same,) = setting.push("v1")
+
+    def anew() -> None:
+        setting.images.delete_stream(APPS, "app")
+        assert setting.push("v1") == [same]
+
+    _once(setting, anew, "DELETE", _TAGS)
+    assert await _pruned(setting, "least") == {"v1": MOVED}
+    assert setting.tags == {"v1": same}
+
+
+async def test_a_tag_whose_image_object_is_gone_is_compared_with_the_stream_and_deleted(setting: Setting) -> None:
+    lost, _ = setting.push("v1", "v2")
+    setting.images.remove_image_object(lost)
+    assert await _pruned(setting, "least") == {"v1": PRUNED, "v2": PRUNED}
+
+
+async def test_a_tag_whose_image_object_is_gone_and_that_was_moved_stays(setting: Setting) -> None:
+    setting.push("v1")
+
+    def move() -> None:
+        (new,) = setting.push("v1", seed="new")
+        setting.images.remove_image_object(new)
+
+    assert await _pruned(setting, "least", meanwhile=move) == {"v1": MOVED}
+    assert set(setting.tags) == {"v1"}
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_deletion_that_cannot_be_made_now_is_made_after_another_look(setting: Setting, status: int) -> None:
+    setting.push("v1")
+    times: list[float] = []
+    loop = asyncio.get_running_loop()
+    setting.images.on_request(lambda _: times.append(loop.time()), method="GET", path=_TAGS)
+    setting.images.inject(status, method="DELETE", path=_TAGS)
+    assert await _pruned(setting, "least") == {"v1": PRUNED}
+    tag = "imagestreamtags/app:v1"
+    assert setting.asked() == [f"GET {tag}", f"DELETE {tag}"] * 2 + ["GET imagestreams/app"]
+    # 429 says 1 s here and ServerTimeout 2 s, in retryAfterSeconds; 503 is text and says nothing.
+    assert times[1] - times[0] >= {429: 1, 500: 2, 503: 0.4}[status]
+
+
+async def test_a_tag_that_is_moved_while_its_deletion_waits_stays(setting: Setting) -> None:
+    setting.push("v1")
+    _once(setting, lambda: setting.push("v1", seed="new"), "GET", _TAGS, nth=2)
+    setting.images.inject(500, method="DELETE", path=_TAGS)
+    assert await _pruned(setting, "least") == {"v1": MOVED}
+    assert set(setting.tags) == {"v1"}
+
+
+async def test_a_deletion_that_never_gets_through_failed_with_the_servers_reason(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    setting.images.inject(500, _server_timeout(0), {}, None, method="DELETE", path=".*:v1")
+    assert await _pruned(setting, "least") == {"v1": (Outcome.FAILED, "ServerTimeout"), "v2": PRUNED}
+    assert set(setting.tags) == {"v1"}
+
+
+async def test_a_deletion_whose_answer_was_lost_is_seen_to_have_been_made(setting: Setting) -> None:
+    setting.push("v1")
+    setting.images.inject(503, method="DELETE", path=_TAGS, carried_out=True)
+    assert await _pruned(setting, "least") == {"v1": PRUNED}
+    assert len(setting.asked("DELETE")) == 1
+
+
+async def test_a_deletion_that_had_no_effect_is_reported_and_not_believed(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    success = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+    setting.images.inject(200, success, method="DELETE", path=".*:v1")
+    assert await _pruned(setting, "least") == {"v1": NOT_DELETED, "v2": PRUNED}
+
+
+async def test_what_cannot_be_proven_is_no_success_and_counts_as_nothing_lost(setting: Setting) -> None:
+    setting.push("v1", "v2", "latest")
+    async with setting.opened("links") as registry:
+        plan, deletion = await _planned(registry)
+        # One by one, as where the stream never holds still.
+        setting.images.inject(409, times=4, method="PUT", path=_PUT)
+        _once(setting, lambda: setting.images.inject(503, times=None, path=_STREAM), "DELETE", _TAGS, nth=2)
+        outcomes = await clients.applied(registry, plan, deletion)
+        assert {outcome for outcome, _ in outcomes.values()} == {Outcome.FAILED}
+        assert all(code for _, code in outcomes.values())
+        left = await registry.aftermath()
+    assert left is not None
+    assert left.unreferenced == 0
+    assert _links_deleted(setting) == []
+
+
+async def test_an_interruption_leaves_the_rest_and_tells_what_is_gone(setting: Setting) -> None:
+    setting.push("v1", "v2", "v3", "v4")
+    async with setting.opened("least") as registry:
+        plan, deletion = await _planned(registry)
+        setting.forget()
+        told: list[ItemOutcome] = []
+
+        async def prune() -> None:
+            proceed = _fails(2, InterruptedRunError("suspended"))
+            async with aclosing(registry.prune(plan, deletion, proceed)) as outcomes:
+                async for outcome in outcomes:
+                    told.append(outcome)  # noqa: PERF401 - what came before the error counts
+
+        with pytest.raises(InterruptedRunError):
+            await prune()
+    assert [item.outcome for item in told] == [Outcome.PRUNED] * 2
+    assert set(setting.tags) == {"v1", "v2", "v3", "v4"} - {item.tag for item in told}
+    assert len(setting.asked("DELETE")) == 2
+
+
+async def test_a_tag_of_another_shape_ends_the_stream_with_an_error_that_a_run_can_tell(setting: Setting) -> None:
+    setting.push("v1")
+    setting.images.inject(200, {"kind": "ImageStreamTag", "image": None}, method="GET", path=_TAGS)
+    with pytest.raises(OddAnswerError):
+        await _pruned(setting, "least")
+    assert set(setting.tags) == {"v1"}
+
+
+def _server_timeout(seconds: int) -> dict[str, Any]:
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "reason": "ServerTimeout",
+        "details": {"name": "delete", "kind": "imagestreamtags", "retryAfterSeconds": seconds},
+        "code": 500,
+    }
+
+
+# Whole runs
+
+
+class _Willing(Guard):
+    """Lets everything pass."""
+
+    @override
+    async def clock_offset(self) -> timedelta | None:
+        return None
+
+    @override
+    async def proceed(self) -> None:
+        return
+
+
+@dataclass
+class _Silent(Audit):
+    """Remembers the outcomes."""
+
+    outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+
+    @override
+    def planned(self, plan: RepositoryPlan) -> None:
+        return
+
+    @override
+    def outcome(self, repository: str, outcome: ItemOutcome) -> None:
+        self.outcomes[repository, outcome.outcome] += 1
+
+    @override
+    def failure(self, failure: Failure) -> None:
+        return
+
+    @override
+    def finished(self, report: RunReport) -> None:
+        return
+
+
+async def _run(
+    setting: Setting, account: str, *include: str, plan_only: bool = False, audit: Audit | None = None
+) -> RunReport:
+    what = builders.policy(builders.rule("v.*", most_recent=0), repositories=builders.selector(*(include or ("**",))))
+    connect = lambda: setting.opened(account, *include)  # noqa: E731 - a name says what it is
+    runner = Runner(what, connect, _Willing(), audit or _Silent(), clients.SystemClock())
+    return await runner.run(RunOrder("run", Trigger.REQUEST, plan_only, datetime.now(UTC)))
+
+
+@pytest.mark.parametrize("account", ["least", "status"])
+async def test_a_run_prunes_several_streams_at_once_and_each_one_tag_at_a_time(setting: Setting, account: str) -> None:
+    names = [f"app-{number}" for number in range(6)]
+    for name in names:
+        setting.push("v1", "v2", "v3", "latest", stream=name)
+    meeting = threading.Barrier(3, timeout=10)
+    first: set[str] = set()
+
+    def meet(request: ApiRequest) -> None:
+        # Only when three streams are being changed at the same time do they go on.
+        stream = request.path.removeprefix(_HERE).split("/")[1].partition(":")[0]
+        if len(first) < 3 and stream not in first:
+            first.add(stream)
+            meeting.wait()
+
+    setting.images.on_request(meet, method="PUT|DELETE")
+    setting.images.contention(seconds=0.01, at_once=1)
+    audit = _Silent()
+    report = await _run(setting, account, f"{APPS}/*", audit=audit)
+    assert (report.phase, report.counts.tags_pruned, report.counts.tags_kept) == (Phase.SUCCEEDED, 18, 6)
+    assert audit.outcomes == {(f"{APPS}/{name}", Outcome.PRUNED): 3 for name in names}
+    assert not meeting.broken
+    assert all(set(setting.images.tags(APPS, name)) == {"latest"} for name in names)
+    if account == "least":
+        assert {setting.images.most_deletions_at_once(APPS, name) for name in names} == {1}
+
+
+async def test_everything_is_asked_as_the_policys_own_service_account(setting: Setting) -> None:
+    setting.push("v1", "latest")
+    setting.forget()
+    assert (await _run(setting, "status", f"{APPS}/*")).phase is Phase.SUCCEEDED
+    assert {request.user for request in setting.images.requests} == {f"system:serviceaccount:{APPS}:status"}
+
+
+async def test_a_mark_that_nobody_can_read_keeps_its_stream_and_leaves_the_others_alone(setting: Setting) -> None:
+    setting.push("v1", stream="bad")
+    setting.push("v1", stream="good")
+    setting.images.create_stream(APPS, "bad", annotations={"registrycleanup.dev/keep": "v1,["})
+    report = await _run(setting, "status", f"{APPS}/*")
+    assert report.phase is Phase.PARTIAL
+    (failure,) = report.failures
+    assert failure.repository == f"{APPS}/bad"
+    assert "registrycleanup.dev/keep" in failure.message
+    assert (list(setting.images.tags(APPS, "bad")), setting.images.tags(APPS, "good")) == (["v1"], {})
+
+
+async def test_a_tag_that_another_stream_refers_to_is_in_use(setting: Setting) -> None:
+    setting.push("v1", "v2", "v3")
+    setting.images.alias(MORE, "copy", "mine", "v1", source_stream="app", source_namespace=APPS)
+    report = await _run(setting, "everywhere", f"{APPS}/*")
+    assert report.kept_by_reason == {"InUse": 1}
+    assert set(setting.tags) == {"v1"}
+
+
+# The list
+
+
+async def test_a_list_of_several_pages_is_whole(setting: Setting) -> None:
+    _many(setting)
+    async with setting.opened("least") as registry:
+        assert len(await registry.repositories()) == 501
+    lists = [request for request in setting.images.requests if request.path.endswith("/imagestreams")]
+    assert [request.query.get("limit") for request in lists] == ["500", "500"]
+
+
+@pytest.mark.parametrize("passes", [True, False])
+async def test_a_list_that_breaks_off_is_asked_for_again_or_an_error_and_never_shorter(
+    setting: Setting, *, passes: bool
+) -> None:
+    # Section 8: 503 is text/plain when the aggregated server is down.
+    _many(setting)
+    path = f"{_HERE}imagestreams"
+    _once(setting, lambda: setting.images.inject(503, times=1 if passes else None, path=path), "GET", path)
+    async with setting.opened("least") as registry:
+        if passes:
+            assert len(await registry.repositories()) == 501
+        else:
+            with pytest.raises(BusyError, match="503"):
+                await registry.repositories()
+
+
+async def test_a_list_that_became_too_old_is_an_error_at_once(setting: Setting) -> None:
+    _many(setting)
+    path = f"{_HERE}imagestreams"
+    asked = _once(setting, lambda: setting.images.compact(), "GET", path, nth=2)
+    async with setting.opened("least") as registry:
+        with pytest.raises(ImageAPIError, match="start again") as caught:
+            await registry.repositories()
+    assert (caught.value.code, asked()) == ("Expired", 2)
+
+
+async def test_a_run_whose_list_breaks_off_prunes_nothing(setting: Setting) -> None:
+    _many(setting)
+    path = f"{_HERE}imagestreams"
+    _once(setting, lambda: setting.images.inject(503, times=None, path=path), "GET", path)
+    report = await _run(setting, "status", f"{APPS}/*")
+    assert (report.phase, report.plan) == (Phase.FAILED, None)
+    assert setting.changes == []
+
+
+def _many(setting: Setting) -> None:
+    """Make one more stream than a page holds."""
+    for number in range(500):
+        setting.images.create_stream(APPS, f"stream-{number:03}")
+    setting.push("v1")
+    setting.forget()
+
+
+async def test_a_wildcard_in_a_namespace_needs_the_whole_cluster_or_names(setting: Setting) -> None:
+    setting.push("v1")
+    for include in ("**", "*/app", "streams-*/app", "streams-app?/app"):
+        async with setting.opened("status", include) as registry:
+            with pytest.raises(MissingRightError) as caught:
+                await registry.repositories()
+        for words in ("list imagestreams in all namespaces", "write the namespaces out", f"{APPS}:status"):
+            assert words in str(caught.value)
+        assert caught.value.failure.mendable
+    assert not any(request.path.endswith("/imagestreams") for request in setting.images.requests)
+
+
+async def test_who_may_list_everywhere_sees_all_namespaces_in_one_list(setting: Setting) -> None:
+    setting.push("v1")
+    setting.images.push(MORE, "other", "v1")
+    setting.forget()
+    async with setting.opened("everywhere", "**") as registry:
+        assert await registry.repositories() == [APP, f"{MORE}/other"]
+    assert [request.path for request in setting.images.requests] == [f"{_API}imagestreams"]
+
+
+async def test_who_may_not_see_a_namespace_is_told_which_right_it_lacks_and_how_to_grant_it(setting: Setting) -> None:
+    setting.push("v1")
+    setting.forget()
+    async with setting.opened("least", APP, f"{MORE}/*") as registry:
+        with pytest.raises(MissingRightError) as caught:
+            await registry.repositories()
+    message = str(caught.value)
+    assert f"ServiceAccount {APPS}:least lacks: list imagestreams in namespace {MORE}; " in message
+    command = f"kubectl create rolebinding registry-cleanup-{APPS}-least --clusterrole=registry-cleanup-image-tags"
+    assert f"{command} --serviceaccount={APPS}:least -n {MORE}" in message
+    assert setting.images.requests == []
+
+
+# Rights
+
+
+@pytest.mark.parametrize(
+    ("account", "lacks"),
+    [
+        ("looks", ["get imagestreamtags", "delete imagestreamtags"]),
+        # To update is not enough: what is managed, or never holds still, goes one by one.
+        ("odd", ["get imagestreamtags", "delete imagestreamtags"]),
+    ],
+)
+async def test_missing_rights_are_found_before_any_change(setting: Setting, account: str, lacks: list[str]) -> None:
+    setting.push("v1", "latest")
+    setting.forget()
+    report = await _run(setting, account, f"{APPS}/*")
+    assert report.phase is Phase.FAILED
+    (failure,) = report.failures
+    assert (failure.reason, failure.mendable) == ("DeletionForbidden", True)
+    for right in lacks:
+        assert f"{right} in namespace {APPS}" in failure.message
+    assert f"--serviceaccount={APPS}:{account} -n {APPS}" in failure.message
+    assert report.deletion is not None
+    assert (report.deletion.deletion, report.deletion.detail) == (Deletion.FORBIDDEN, failure.message)
+    assert report.plan is not None
+    assert report.plan.deletions == 1
+    assert setting.changes == []
+    assert _links_deleted(setting) == []
+
+
+async def test_the_dates_of_builds_need_a_right_that_is_asked_for_before_any_is_read(setting: Setting) -> None:
+    setting.push("v1")
+    setting.forget()
+    async with setting.opened("status", tag_date=TagDate.CREATED) as registry:
+        with pytest.raises(MissingRightError) as caught:
+            await registry.deletion([APP])
+    assert f"lacks: get imagestreamimages in namespace {APPS}; " in str(caught.value)
+    assert f"--serviceaccount={APPS}:status -n {APPS}" in str(caught.value)
+    assert setting.images.requests == []
+
+
+@pytest.mark.parametrize(
+    ("account", "words", "not_words"),
+    [
+        ("least", "image stream tags one by one", "links"),
+        ("status", "all tags of an image stream in one update", "links"),
+        ("links", "in one update, and manifest links at the registry", "one by one"),
+        # Without seeing whether the Image object exists nothing may be deleted there (section 4).
+        ("half", "all tags of an image stream in one update", "links"),
+    ],
+)
+async def test_what_the_rights_allow_is_told(setting: Setting, account: str, words: str, not_words: str) -> None:
+    async with setting.opened(account) as registry:
+        support = await registry.deletion([APP])
+    assert support.deletion is Deletion.BY_TAG
+    assert words in (support.detail or "")
+    assert not_words not in (support.detail or "")
+    assert setting.images.requests == []
+
+
+async def test_a_bad_token_is_an_error_that_a_person_has_to_mend(setting: Setting) -> None:
+    async with setting.opened("least", as_client=setting.configuration("bad")) as registry:
+        with pytest.raises(MissingRightError, match="does not accept") as caught:
+            await registry.repositories()
+    assert caught.value.failure.mendable
+
+
+async def test_a_cluster_without_image_streams_is_recognised(setting: Setting) -> None:
+    async with client.ApiClient(setting.configuration(setting.tokens["nobody"])) as api_client:
+        api = ImageAPI(api_client)
+        assert await api.available()
+        assert not await api.may(Right("get", "imagestreams", APPS))
+
+
+# Manifest links
+
+
+def _links_deleted(setting: Setting) -> list[str]:
+    """Return what was deleted at the registry; only manifests, by digest, may be."""
+    deleted = [request.path for request in setting.registry.requests if request.method == "DELETE"]
+    assert all(path.startswith("/v2/") and "/manifests/sha256:" in path for path in deleted)
+    return sorted(path.removeprefix("/v2/") for path in deleted)
+
+
+def _only_ever_deleted_links(setting: Setting) -> bool:
+    """Say whether the registry saw nothing but logins and deletions of manifests."""
+    return all(
+        request.path in {"/v2/", "/openshift/token"} or (request.method == "DELETE" and "/manifests/" in request.path)
+        for request in setting.registry.requests
+    )
+
+
+async def test_links_go_once_no_history_of_the_stream_holds_the_digest(setting: Setting) -> None:
+    going, shared = setting.push("v1", "v2")
+    setting.images.push_again(APPS, "app", "latest", shared)
+    (past,) = setting.push("v3")
+    setting.images.push_again(APPS, "app", "kept", past)
+    setting.push("kept", seed="newer")
+    assert await _pruned(setting, "links") == dict.fromkeys(["v1", "v2", "v3"], PRUNED)
+    assert _links_deleted(setting) == [f"{APP}/manifests/{going}"]
+    links = {digest for repository, digest in setting.images.store.links if repository == APP}
+    assert (going in links, shared in links, past in links) == (False, True, True)
+    assert _only_ever_deleted_links(setting)
+
+
+async def test_the_whole_history_of_a_tag_that_went_loses_its_links(setting: Setting) -> None:
+    digests = [*setting.push("v1", seed="one"), *setting.push("v1", seed="two")]
+    assert await _pruned(setting, "links") == {"v1": PRUNED}
+    assert _links_deleted(setting) == sorted(f"{APP}/manifests/{digest}" for digest in digests)
+
+
+async def test_no_link_goes_whose_image_object_is_gone(setting: Setting) -> None:
+    # Section 4: the registry would not refuse a digest that is still referred to.
+    lost, there = setting.push("v1", "v2")
+    setting.images.remove_image_object(lost)
+    assert await _pruned(setting, "links") == {"v1": PRUNED, "v2": PRUNED}
+    assert _links_deleted(setting) == [f"{APP}/manifests/{there}"]
+
+
+@pytest.mark.parametrize("account", ["least", "status", "half"])
+async def test_without_the_rights_no_link_is_deleted(setting: Setting, account: str) -> None:
+    setting.push("v1")
+    assert await _pruned(setting, account) == {"v1": PRUNED}
+    assert _links_deleted(setting) == []
+    assert not any(request.path.startswith(f"{_API}images/") for request in setting.images.requests)
+
+
+async def test_where_no_tag_went_no_link_goes_and_nothing_counts_as_unreferenced(setting: Setting) -> None:
+    setting.push("v1", "latest", "other")
+    async with setting.opened("links") as registry:
+        plan, deletion = await _planned(registry)
+        setting.push("v1", seed="new")
+        setting.forget()
+        assert await clients.applied(registry, plan, deletion) == {"v1": MOVED}
+        left = await registry.aftermath()
+    # The history still holds what the tag named before.
+    assert left == Aftermath(0, Collector.UNKNOWN)
+    assert setting.registry.requests == []
+
+
+async def test_a_tag_that_was_only_moved_costs_no_other_tag_its_link_on_the_slow_way(setting: Setting) -> None:
+    """Nothing is read again where nothing was deleted: that must not look like a stream without tags."""
+    setting.images.import_tag(APPS, "app", "v-managed")
+    setting.push("latest", "other")
+    async with setting.opened("links") as registry:
+        plan, deletion = await _planned(registry, what=_ALL_MANAGED)
+        setting.images.import_tag(APPS, "app", "v-managed", seed="new")
+        setting.forget()
+        assert await clients.applied(registry, plan, deletion) == {"v-managed": MOVED}
+        left = await registry.aftermath()
+    assert left == Aftermath(0, Collector.UNKNOWN)
+    assert setting.registry.requests == []
+
+
+async def test_a_link_that_the_registry_keeps_is_no_failure_of_the_tag(setting: Setting) -> None:
+    index_child = setting.images.push(APPS, "app", None, seed="child")
+    setting.images.push(APPS, "app", "index", children=[index_child])
+    setting.images.push_again(APPS, "app", "v1", index_child)
+    assert await _pruned(setting, "links") == {"v1": PRUNED}
+    # The registry refuses, since the index lists it.
+    assert _links_deleted(setting) == [f"{APP}/manifests/{index_child}"]
+    assert (APP, index_child) in setting.images.store.links
+
+
+async def test_no_link_is_deleted_once_the_policy_no_longer_wants_it(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    async with setting.opened("links") as registry:
+        plan, deletion = await _planned(registry)
+        with pytest.raises(InterruptedRunError):
+            await clients.applied(registry, plan, deletion, _fails(1, InterruptedRunError("suspended")))
+    assert setting.tags == {}
+    assert _links_deleted(setting) == []
+
+
+async def test_of_a_stream_that_is_gone_no_link_is_asked_for(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    gone = lambda: setting.images.delete_stream(APPS, "app")  # noqa: E731 - a name says what happens
+    assert await _pruned(setting, "links", meanwhile=gone) == {"v1": GONE, "v2": GONE}
+    assert setting.registry.requests == []
+
+
+async def test_an_imported_image_is_never_read_at_the_registry(setting: Setting) -> None:
+    # Section 3: a HEAD already pulls it into local storage.
+    setting.images.import_tag(APPS, "app", "v-imported")
+    setting.push("v1")
+    async with setting.opened("links", tag_date=TagDate.CREATED) as registry:
+        plan, deletion = await _planned(registry, what=_ALL_MANAGED)
+        assert len(await clients.applied(registry, plan, deletion)) >= 1
+    assert setting.images.store.pulled_through == []
+    assert _only_ever_deleted_links(setting)
+
+
+# What is left to the cluster
+
+
+async def test_images_that_lost_their_last_tag_are_counted_over_all_streams(setting: Setting) -> None:
+    (both,) = setting.push("v1")
+    setting.images.push_again(APPS, "other", "v1", both)
+    (one,) = setting.push("v2")
+    setting.images.push_again(APPS, "other", "latest", one)
+    setting.push("v3")
+    report = await _run(setting, "status", f"{APPS}/*")
+    assert report.counts.tags_pruned == 4
+    # `both` and that of v3; `one` is still the other stream's latest.
+    assert report.aftermath == Aftermath(2, Collector.UNKNOWN)
+
+
+async def test_an_image_that_another_repository_holds_is_not_counted(setting: Setting) -> None:
+    (both,) = setting.push("v1")
+    setting.images.push_again(APPS, "other", "latest", both)
+    report = await _run(setting, "status", f"{APPS}/*")
+    assert report.aftermath == Aftermath(0, Collector.UNKNOWN)
+
+
+@pytest.fixture
+def sees_pruners(setting: Setting) -> Iterator[Setting]:
+    """Let the account `status` see ImagePruners, and leave none for other tests."""
+    rule = ["--verb=get", "--resource=imagepruners.imageregistry.operator.openshift.io"]
+    set_image_pruner(setting.plane)
+    setting.plane.kubectl("create", "clusterrole", "see-image-pruners", *rule)
+    to = ["--clusterrole=see-image-pruners", f"--serviceaccount={APPS}:status"]
+    setting.plane.kubectl("create", "clusterrolebinding", "see-image-pruners", *to)
+    question = ["auth", "can-i", "get", "imagepruners.imageregistry.operator.openshift.io"]
+    user = f"--as=system:serviceaccount:{APPS}:status"
+    wait_until(
+        lambda: "yes" in setting.plane.kubectl(*question, user, check=False), 10, "the right to see ImagePruners"
+    )
+    yield setting
+    for what in ("clusterrolebinding/see-image-pruners", "clusterrole/see-image-pruners"):
+        setting.plane.kubectl("delete", what)
+    setting.plane.kubectl("delete", "customresourcedefinition", "imagepruners.imageregistry.operator.openshift.io")
+
+
+async def test_whether_the_cluster_collects_images_is_read_from_its_image_pruner(sees_pruners: Setting) -> None:
+    found = {}
+    name = "imagepruners.imageregistry.operator.openshift.io"
+    async with sees_pruners.opened("status") as registry:
+        for case in ("active", "unset", "suspended", "missing"):
+            if case == "missing":
+                sees_pruners.plane.kubectl("delete", name, "cluster")
+            else:
+                set_image_pruner(sees_pruners.plane, suspend={"active": False, "suspended": True, "unset": None}[case])
+            left = await registry.aftermath()
+            assert left is not None
+            found[case] = left.collector
+    async with sees_pruners.opened("least") as registry:
+        left = await registry.aftermath()
+        assert left is not None
+        found["no right"] = left.collector
+    assert found == {
+        "active": Collector.ACTIVE,
+        "unset": Collector.ACTIVE,
+        "suspended": Collector.SUSPENDED,
+        "missing": Collector.MISSING,
+        "no right": Collector.UNKNOWN,
+    }
+
+
+# Dates
+
+
+async def test_a_date_is_that_of_the_push_and_costs_no_request(setting: Setting) -> None:
+    pushed = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+    setting.push("v1", created=pushed)
+    async with setting.opened("least") as registry:
+        await registry.repositories()
+        setting.forget()
+        inventory = await clients.dated(registry, APP)
+    assert inventory.pushed == {"v1": pushed}
+    assert setting.images.requests == []
+
+
+async def test_the_date_of_the_build_is_read_through_the_api_and_of_an_index_from_its_children(
+    setting: Setting,
+) -> None:
+    old, new = datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 6, 1, tzinfo=UTC)
+    push = setting.images.push
+    plain = push(APPS, "app", "v1", built=old)
+    imported = setting.images.import_tag(APPS, "app", "v2", built=new)
+    undated = push(APPS, "app", "v3", built=None)
+    children = [push(APPS, "app", None, built=built, seed=f"child-{built}") for built in (old, new, None)]
+    index = push(APPS, "app", "v4", children=children[:2])
+    doubtful = push(APPS, "app", "v5", children=children)
+    lost = push(APPS, "app", "v6", built=old)
+    setting.images.remove_image_object(lost)
+    (unasked,) = setting.push("unasked")
+    async with setting.opened("least", tag_date=TagDate.CREATED) as registry:
+        await registry.repositories()
+        setting.forget()
+        what = builders.policy(builders.rule("v.*", most_recent=0))
+        inventory = await registry.inventory(APP, lambda tags: needs(what, APP, tags, DeletionUnit.TAG), {})
+    assert inventory.pushed == {}
+    assert {
+        digest: manifest.created
+        for digest, manifest in inventory.manifests.items()
+        if digest in {plain, imported, undated, index, doubtful, lost}
+    } == {plain: old, imported: new, undated: None, index: new, doubtful: None, lost: None}
+    verdicts = builders.told(builders.planned(what, inventory, DeletionUnit.TAG, datetime.now(UTC)).verdicts)
+    assert [verdicts[f"v{number}"] for number in (3, 5, 6)] == ["UnknownDate"] * 3
+    assert verdicts["v2"] == "ManagedBySpec"
+    # Which tag is whose business is known before any image is asked for.
+    assert not any(unasked in request for request in setting.asked())
+    assert {request.partition("/")[0] for request in setting.asked()} == {"GET imagestreamimages"}
+    assert setting.images.store.pulled_through == []
+    assert setting.registry.requests == []
+
+
+async def test_an_image_that_cannot_be_read_fails_its_stream_and_is_not_taken_for_undated(setting: Setting) -> None:
+    setting.push("v1")
+    setting.images.inject(503, times=None, path=f"{_HERE}imagestreamimages/.*")
+    async with setting.opened("least", tag_date=TagDate.CREATED) as registry:
+        await registry.repositories()
+        with pytest.raises(BusyError):
+            await clients.dated(registry, APP)
+
+
+# The token
+
+
+class _Tokens(KubernetesAPI):
+    """Gives one token after the other, and remembers how many were asked for."""
+
+    def __init__(self, api_client: client.ApiClient, clock: clients.HandClock, host: str, *tokens: str) -> None:
+        super().__init__(api_client)
+        self._clock = clock
+        self._host = host
+        self._tokens = list(tokens)
+        self.given = 0
+
+    @override
+    async def service_account_token(self, namespace: str, name: str, seconds: int) -> tuple[str, datetime]:
+        self.given += 1
+        return self._tokens.pop(0), self._clock.now() + timedelta(seconds=seconds)
+
+    @override
+    async def openshift_registry(self) -> RegistryHosts:
+        return RegistryHosts(self._host)
+
+
+@pytest.fixture
+def as_default(setting: Setting) -> Iterator[None]:
+    """Let the client's default be what the operator's own is: an address, a CA, and a credential not to be used."""
+    before = client.Configuration.get_default_copy()
+    client.Configuration.set_default(setting.configuration(setting.plane.admin_token))
+    yield
+    client.Configuration.set_default(before)
+
+
+@pytest.mark.usefixtures("as_default")
+async def test_a_token_is_renewed_in_a_long_run_and_the_operators_own_is_never_shown(setting: Setting) -> None:
+    setting.push("v1", "v2", "v3")
+    clock = clients.HandClock(datetime.now(UTC))
+    spec = builders.minimal_spec() | {"registry": {"type": "OpenShift", "serviceAccountName": "least"}}
+    async with client.ApiClient(setting.configuration()) as unused:
+        # Two accounts stand for two tokens of one: who asks shows which token it was.
+        source = _Tokens(unused, clock, setting.registry.host, setting.tokens["least"], setting.tokens["status"])
+        credentials = PolicyCredentials(source, parse_policy(builders.resource(spec)), clock, [], "ops:operator")
+        async with setting.opened("least", as_client=_as_policy(credentials)) as registry:
+            plan, deletion = await _planned(registry)
+            assert source.given == 1
+            setting.forget()
+
+            async def proceed() -> None:
+                if len(setting.asked("DELETE")) == 1:
+                    clock.move(timedelta(minutes=9))
+
+            outcomes = await clients.applied(registry, plan, deletion, proceed)
+    assert outcomes == dict.fromkeys(["v1", "v2", "v3"], PRUNED)
+    users = [request.user.rpartition(":")[2] for request in setting.images.requests if request.method == "DELETE"]
+    assert users == ["least", "status", "status"]
+    assert source.given == 2

@@ -1,0 +1,26 @@
+"""`make demo`, of the scene that the variable DEMO names: a policy first plans and then prunes.
+
+Ends with 0 only if the registry holds exactly what the plan left. With KEEP=1 all stays up until Ctrl-C.
+"""
+
+import os
+import sys
+
+from tests.demo.distribution import distribution_scene
+from tests.demo.openshift import openshift_scene
+from tests.demo.stage import OpenScene, perform
+
+_SCENES: dict[str, OpenScene] = {"distribution": distribution_scene, "openshift": openshift_scene}
+
+
+def main() -> int:
+    """Perform the scene; return the exit code."""
+    name = os.environ.get("DEMO") or "distribution"
+    if name not in _SCENES:
+        sys.stderr.write(f"There is no demo {name!r}; write DEMO={' or DEMO='.join(_SCENES)}\n")
+        return 2
+    return perform(_SCENES[name])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""What every scene shares: a control plane, the operator, a policy that plans and prunes, and the comparison."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+from tests.support.controlplane import ControlPlane, control_plane
+from tests.support.operator import Operator, install, operator
+from tests.support.processes import wait_until
+
+_LIMIT = 60.0
+POLICY = "demo"
+_SHOWN = 8
+
+# The digest of each tag of each repository.
+Contents = Mapping[str, Mapping[str, str]]
+
+
+class Scene(Protocol):
+    """A registry with the interesting cases, and the policy for it."""
+
+    @property
+    def namespace(self) -> str:
+        """The policy's namespace."""
+
+    def spec(self) -> dict[str, Any]:
+        """Return the policy's spec, without `dryRun`."""
+
+    def contents(self) -> Contents:
+        """Read everything with a client that is not ours."""
+
+    def tell_login(self) -> None:
+        """Show how the operator logged in, where there is something to show."""
+
+    def compare(self, before: Contents, after: Contents) -> None:
+        """Show what was there and what is."""
+
+    def whole(self, after: Contents) -> bool:
+        """Say whether all is well besides the tags."""
+
+    def hints(self) -> Sequence[str]:
+        """Return what to try while all stays up."""
+
+
+OpenScene = Callable[[ControlPlane, Path], AbstractContextManager[Scene]]
+
+
+def perform(scene_in: OpenScene) -> int:
+    """Perform a scene; return the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="registry-cleanup-demo-") as name, ExitStack() as stack:
+        folder = Path(name)
+        step("Start etcd and kube-apiserver; install CRD, RBAC and Deployment: kubectl apply -k manifests/base")
+        plane = stack.enter_context(control_plane(folder / "plane"))
+        install(plane)
+        scene = stack.enter_context(scene_in(plane, folder))
+        step("Run the operator with the RBAC that it ships with")
+        running = stack.enter_context(operator(plane, folder / "operator"))
+        good = _Performance(scene, plane, running).play()
+        step(f"Done after {time.monotonic() - began:.0f} s: " + ("all as planned" if good else "NOT AS PLANNED"))
+        if os.environ.get("KEEP"):
+            _linger(scene, plane, running)
+    return 0 if good else 1
+
+
+def step(text: str) -> None:
+    """Say what comes next."""
+    print(f"\n==> {text}", flush=True)
+
+
+def say(text: str) -> None:
+    """Say something of the present step."""
+    print(textwrap.indent(text, "    "))
+
+
+def show(plane: ControlPlane, *arguments: str) -> None:
+    """Run kubectl as a person would, and show what it prints."""
+    say(f"$ kubectl {shlex.join(arguments)}")
+    say(plane.kubectl(*arguments).rstrip())
+
+
+def listed(tags: Iterable[str]) -> str:
+    """Return tags in the order of their numbers, in one paragraph."""
+    ordered = sorted(tags, key=lambda tag: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", tag)])
+    return textwrap.fill(", ".join(ordered), 108, subsequent_indent=" " * 12)
+
+
+class _Performance:
+    """A scene as it is played."""
+
+    def __init__(self, scene: Scene, plane: ControlPlane, running: Operator) -> None:
+        self._scene = scene
+        self._plane = plane
+        self._running = running
+        self._in_namespace = () if scene.namespace == "default" else ("-n", scene.namespace)
+
+    def play(self) -> bool:
+        """Plan, then prune; say whether the registry ended as planned."""
+        scene = self._scene
+        before = scene.contents()
+        step("Apply a policy with dryRun: true; it is planned at once, and nothing is pruned")
+        self._plane.kubectl("apply", "-f", "-", stdin=json.dumps(self._policy()))
+        self._wait_for("the plan", lambda status: status.get("plan", {}).get("observedGeneration") == 1)
+        self._show("get", "rcp")
+        self._show_plan()
+        scene.tell_login()
+        step("What the operator's log says of each tag that would go, and why, and of what stays in each repository")
+        self._show_reasons()
+        unchanged = scene.contents() == before
+
+        step("Set dryRun: false; the changed policy is only planned, too")
+        self._kubectl("patch", "rcp", POLICY, "--type=merge", "-p", '{"spec":{"dryRun":false}}')
+        self._wait_for("the second plan", lambda status: status.get("plan", {}).get("observedGeneration") == 2)
+        unchanged = unchanged and scene.contents() == before
+
+        step("Request a run")
+        self._show("annotate", "rcp", POLICY, "registrycleanup.dev/run-requested-at=now")
+        self._wait_for("the run", lambda status: status.get("lastHandledRunRequest") == "now")
+        status = self._status()
+        self._show("get", "rcp")
+        say(f"{status['lastRun']['phase']}: {status['lastRun']['message']}")
+        self._show("get", "events", "--sort-by=.metadata.creationTimestamp")
+        after = scene.contents()
+        scene.compare(before, after)
+        return unchanged and self._as_planned(status, before, after) and scene.whole(after)
+
+    def _as_planned(self, status: dict[str, Any], before: Contents, after: Contents) -> bool:
+        """Say whether exactly what the run planned is gone, and everything else names what it named."""
+        going = {(line["repository"], line["tag"]) for line in self._planned(status)}
+        expected = {
+            repository: {tag: digest for tag, digest in tags.items() if (repository, tag) not in going}
+            for repository, tags in before.items()
+        }
+        return (
+            after == expected
+            and len(going) == status["plan"]["deletions"] == status["lastRun"]["counts"]["tagsPruned"] > 0
+            and status["lastRun"]["phase"] == "Succeeded"
+        )
+
+    def _planned(self, status: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the log's lines of what the last run planned to prune."""
+        return self._running.log_lines(run=status["lastRun"]["id"], verdict="Prune")
+
+    def _policy(self) -> dict[str, Any]:
+        schedule = {"schedule": "0 3 * * *", "timeZone": "Europe/Berlin"}
+        return {
+            "apiVersion": "registrycleanup.dev/v1alpha1",
+            "kind": "RegistryCleanupPolicy",
+            "metadata": {"name": POLICY, "namespace": self._scene.namespace},
+            "spec": {**self._scene.spec(), **schedule, "dryRun": True},
+        }
+
+    def _show_plan(self) -> None:
+        status = self._status()
+        plan, last = status["plan"], status["lastRun"]
+        say(
+            f"plan {plan['hash'][:12]}…: {last['message']}; kept: {_counted(last['keptByReason'])}; "
+            f"next {status['nextScheduleTime']}"
+        )
+
+    def _show_reasons(self) -> None:
+        status = self._status()
+        lines = self._planned(status)
+        for line in lines[::-1][:_SHOWN]:
+            tag = f"{line['repository']}:{line['tag']}"
+            say(f"{tag:<24} rule {line['rule']}: {', '.join(line['reasons'])}")
+        say(f"and {len(lines) - _SHOWN} more")
+        for line in self._running.log_lines(run=status["lastRun"]["id"], message="repository planned"):
+            say(f"{line['repository']}: {line['planned']} would go; kept: {_counted(line['keptByReason'])}")
+
+    def _kubectl(self, *arguments: str) -> str:
+        return self._plane.kubectl(*arguments, *self._in_namespace)
+
+    def _show(self, *arguments: str) -> None:
+        show(self._plane, *arguments, *self._in_namespace)
+
+    def _status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._kubectl("get", "rcp", POLICY, "-o", "json")).get("status", {})
+        return found
+
+    def _wait_for(self, what: str, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait until the policy's status, with no run under way, fulfils `condition`."""
+
+        def fulfilled() -> bool:
+            status = self._status()
+            return status.get("lastRun", {}).get("phase") not in (None, "Running") and condition(status)
+
+        wait_until(fulfilled, _LIMIT, what)
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+
+
+def _linger(scene: Scene, plane: ControlPlane, running: Operator) -> None:
+    """Leave all up until Ctrl-C, with what to try."""
+    step("All stays up until Ctrl-C; in another terminal, for example:")
+    at = f"-n {scene.namespace} "
+    for line in (
+        f"export KUBECONFIG={plane.admin_kubeconfig}",
+        f"kubectl {at}get rcp {POLICY} -o yaml",
+        "kubectl explain rcp.spec.rules",
+        f'kubectl {at}annotate rcp {POLICY} --overwrite registrycleanup.dev/run-requested-at="$(date)"',
+        *scene.hints(),
+        f"tail -f {running.process.log}",
+    ):
+        say(line)
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        step("Stop")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

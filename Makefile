@@ -7,7 +7,7 @@ help:
 	@echo "make demo           show the operator on a control plane and a registry of its own (KEEP=1 leaves them up,"
 	@echo "                    DEMO=openshift shows it on OpenShift's image streams)"
 	@echo "make test           run the tests on real parts"
-	@echo "make test-thorough  run the slow ones too"
+	@echo "make test-thorough  run the slow ones too, and 10,000 examples of each property"
 	@echo "make check          lint, types, direction of the imports"
 
 venv:
@@ -23,7 +23,7 @@ test: parts
 	$(PYTHON) -m pytest -m "not thorough"
 
 test-thorough: parts
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --hypothesis-profile=thorough
 
 check: venv
 	.venv/bin/ruff check

@@ -9,10 +9,24 @@ from types import FrameType
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.controlplane import ControlPlane, control_plane
 from tests.support.crane import Crane
 from tests.support.registries import RegistryServer, Version, distribution
+
+# The same examples each time: a failure is a change of the code, not of the day. `make test-thorough` asks for the
+# profile `thorough` with hypothesis' own option, --hypothesis-profile.
+settings.register_profile(
+    "quick",
+    max_examples=400,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=10_000)
+settings.load_profile("quick")
 
 _KEPT_LOGS = Path(__file__).parent.parent / "test-logs"
 _session_folders = pytest.StashKey[list[Path]]()

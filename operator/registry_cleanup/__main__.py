@@ -39,6 +39,46 @@ def operator() -> None:
     asyncio.run(kopf.operator(registry=build(settings), clusterwide=True, standalone=True, liveness_endpoint=health))
 
 
+@main.command()
+@click.option("--name", default="in-use", show_default=True, help="Name of the ConfigMap.")
+@click.option("--namespace", help="Namespace of the ConfigMap, which is that of the policies that name it.")
+@click.option(
+    "--output",
+    type=click.Choice(["configmap", "lines"]),
+    default="configmap",
+    show_default=True,
+    help="A ConfigMap as YAML, or plain lines.",
+)
+def in_use(name: str, namespace: str | None, output: str) -> None:
+    """Print the images that the cluster uses, for policies of other clusters.
+
+    Clusters that pull from a registry which another one prunes are not seen from there. Apply what this prints to the
+    cluster with the policy (kubectl apply --server-side -f -), and name the ConfigMap in the policy's
+    inUse.referencesConfigMapRef.
+
+    Reads the cluster of the kubeconfig, or its own in a pod, as the operator does: everything that names images,
+    history included, or nothing where something cannot be read.
+    """
+    from registry_cleanup.application import NoClusterError, images_in_use
+    from registry_cleanup.kube.in_use.doubt import without_verdict
+    from registry_cleanup.kube.in_use.listing import TooLargeError
+    from registry_cleanup.ports import RunError
+
+    logging.getLogger().addHandler(logging.NullHandler())  # what went wrong is told once, below
+    try:
+        found = asyncio.run(images_in_use())
+        text = found.config_map(name, namespace) if output == "configmap" else "\n".join([*found.lines(), ""])
+    except NoClusterError as error:
+        raise click.ClickException(f"no cluster: {error}") from error
+    except RunError as error:
+        raise click.ClickException(without_verdict(error)) from error
+    except TooLargeError as error:
+        raise click.ClickException(str(error)) from error
+    for note in found.notes:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(text, nl=False)
+
+
 def _configure_logging(log_format: str) -> None:
     """Send everything to stderr; httpx's line for each request is left out, since it names URLs."""
     handler = logging.StreamHandler()

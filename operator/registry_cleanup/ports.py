@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
-from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome
+from registry_cleanup.domain.conflict import Rival
+from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, UntaggedOutcome
+from registry_cleanup.domain.in_use import InUse
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan
+from registry_cleanup.domain.published import Published
 from registry_cleanup.domain.reference import Digest
-from registry_cleanup.domain.run import Aftermath, Failure, RunReport
+from registry_cleanup.domain.run import Aftermath, Failure, ReportReference, RunOrder, RunReport, ScanSummary
 from registry_cleanup.domain.trust import TrustedHosts
 
 
@@ -22,7 +26,10 @@ class RunError(Exception):
     Attributes:
         failure: reason, message and next step; never text that a registry or a Secret holds.
         code: the registry's error code or the HTTP status, where there is one.
+        listed: number of tags of the repository that it ends the work on, where they were listed before.
     """
+
+    listed: int = 0
 
     def __init__(self, failure: Failure, code: str | None = None) -> None:
         super().__init__(failure.message)
@@ -87,6 +94,10 @@ class RegistryAddress:
     repositories: Sequence[str] | None = None
 
 
+Proceed = Callable[[Digest, Collection[str]], Awaitable[bool]]
+"""Says right before a deletion whether a digest, with these tags on it, may go; see `Registry.prune`."""
+
+
 class Registry(Protocol):
     """A registry as one policy sees it, with that policy's credential."""
 
@@ -122,16 +133,75 @@ class Registry(Protocol):
         """
 
     def prune(
-        self, plan: RepositoryPlan, deletion: Deletion, proceed: Callable[[], Awaitable[None]]
-    ) -> AsyncGenerator[ItemOutcome, None]:
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+    ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
         """Make the groups of `plan` go, and yield the verified outcome of each planned tag.
 
-        `proceed` is awaited before each deletion; it raises `InterruptedRunError` where nothing more may be
-        deleted. Items without an outcome were not touched. Raises `RunError` where going on makes no sense.
+        Where the plan says so, what is left without a name goes too, each manifest with an outcome. A group waits for
+        the subjects that it names (`DigestGroup.after`) to be verified gone, and is not touched otherwise.
+
+        `proceed` is awaited before each deletion, told what would go: a digest, and the tags on it, or none where a
+        manifest without a name goes. It says whether that may go, or a pod uses it by now (`NowInUse`), and raises
+        `InterruptedRunError` where nothing more may be deleted. Items without an outcome were not touched. Raises
+        `RunError` where going on makes no sense.
         """
 
     async def aftermath(self) -> Aftermath | None:
         """Return what the deletions of this run left to others; None where nobody can tell."""
+
+
+class Rivals(Protocol):
+    """Who else prunes."""
+
+    async def at(self, registry: Registry, repositories: Sequence[str]) -> Sequence[Rival]:
+        """Return the other live policies at the same registry, whatever name they use for it.
+
+        Args:
+            registry: of this policy.
+            repositories: that this policy selects there.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What is in use at one instant, whole, and how to see what came since.
+
+    Attributes:
+        in_use: what was found.
+        summary: of it.
+        since: returns what pods that appeared since the scan use, without another scan; raise `RunError` where that is
+            not known any more.
+    """
+
+    in_use: InUse
+    summary: ScanSummary
+    since: Callable[[], Awaitable[InUse]]
+
+
+class Workloads(Protocol):
+    """What the cluster uses."""
+
+    def scan(self, order: RunOrder) -> AbstractAsyncContextManager[Scan]:
+        """Look at everything that counts as in use, and go on to watch pods until the context ends.
+
+        Raises:
+            RunError: it cannot be had whole: a kind that exists, or may exist, could not be listed; a selector matches
+                no namespace; far less is in use than at the last scan. Its failure has the reason `InUseUnknown`,
+                `blocks` the run, and says which kind, verb and rule are missing.
+        """
+
+
+class PlanStore(Protocol):
+    """Where a policy's published plan and its last report outlive the operator. Every call may raise `RunError`."""
+
+    async def load(self) -> Published:
+        """Return the published plan; one that was never made, is damaged or was taken away is an empty one."""
+
+    async def save(self, published: Published) -> None:
+        """Publish a plan in place of the last one."""
+
+    async def report(self, content: bytes, cut: int) -> ReportReference:
+        """Write the report of a run in place of the last one; `cut` repositories did not fit."""
 
 
 class Guard(Protocol):
@@ -153,6 +223,9 @@ class Audit(Protocol):
     def outcome(self, repository: str, outcome: ItemOutcome) -> None:
         """Write down what happened to one planned tag."""
 
+    def untagged(self, repository: str, outcome: UntaggedOutcome) -> None:
+        """Write down what happened to one manifest without a name."""
+
     def failure(self, failure: Failure) -> None:
         """Write down what could not be done."""
 
@@ -165,3 +238,24 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the present, aware, in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a run needs besides its registry.
+
+    Attributes:
+        guard: says whether the policy still wants it.
+        audit: where everything is written down.
+        clock: the time of day.
+        store: where the published plan outlives the operator.
+        workloads: what the cluster uses.
+        rivals: who else prunes there.
+    """
+
+    guard: Guard
+    audit: Audit
+    clock: Clock
+    store: PlanStore
+    workloads: Workloads
+    rivals: Rivals

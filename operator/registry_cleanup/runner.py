@@ -1,37 +1,26 @@
-"""One run: gather → plan → apply → report. Sees ports, never clients."""
+"""One run: gather → plan → guard → apply → report. Sees ports, never clients."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from datetime import datetime
 
-from registry_cleanup.concurrency import for_each
+from registry_cleanup.apply import Apply
 from registry_cleanup.domain.closure import DeletionUnit
-from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, Outcome
-from registry_cleanup.domain.inventory import Inventory
-from registry_cleanup.domain.plan import RepositoryPlan, plan_hash, plan_repository
-from registry_cleanup.domain.policy import Policy, TagPattern
-from registry_cleanup.domain.rules import idle_globs, needs, tag_patterns
-from registry_cleanup.domain.run import (
-    Aftermath,
-    Counts,
-    Failure,
-    PlannedItem,
-    PlanSummary,
-    RunOrder,
-    RunReport,
-    clock_skewed,
-    message_of,
-    phase_of,
-)
-from registry_cleanup.ports import Audit, Clock, Guard, InterruptedRunError, Registry, RunError
-
-_SAMPLE = 10
-_NOT_GONE = frozenset({Outcome.FAILED, Outcome.NOT_DELETED})
+from registry_cleanup.domain.conflict import Rival, conflicts, with_rivals, yields
+from registry_cleanup.domain.guards import guard
+from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
+from registry_cleanup.domain.inventory import Needs
+from registry_cleanup.domain.ownership import idle_globs, needs
+from registry_cleanup.domain.plan import RepositoryPlan, conflicting, plan_repository
+from registry_cleanup.domain.policy import Policy
+from registry_cleanup.domain.published import APPROVAL_LASTS, Published
+from registry_cleanup.domain.run import Failure, RunOrder, RunReport, ScanSummary, clock_skewed
+from registry_cleanup.domain.tally import Tally
+from registry_cleanup.ports import InterruptedRunError, Registry, RunError, Scan, World
 
 _SKEWED = Failure(
     "ClockSkew",
@@ -39,235 +28,181 @@ _SKEWED = Failure(
     "trusted; nothing was pruned: synchronise them",
     blocks=True,
 )
-_IMPOSSIBLE = {
-    Deletion.DISABLED: Failure(
-        "DeletionDisabled",
-        "the registry does not allow deletion, so nothing was pruned; for Docker Distribution set "
-        "REGISTRY_STORAGE_DELETE_ENABLED=true and make sure that it is not read-only",
-        mendable=True,
-    ),
-    Deletion.FORBIDDEN: Failure("DeletionForbidden", "the ServiceAccount may not remove tags", mendable=True),
-}
-
-
-@dataclass(slots=True)
-class _Progress:
-    """What a run has come to so far."""
-
-    scanned: int = 0
-    failed: int = 0
-    tags: int = 0
-    matched: int = 0
-    planned: int = 0
-    kept: Counter[str] = field(default_factory=Counter)
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    plans: list[RepositoryPlan] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    sample: list[PlannedItem] = field(default_factory=list)
-    idle: dict[str, TagPattern] = field(default_factory=dict)
-    idle_globs: list[str] = field(default_factory=list)
-    summary: PlanSummary | None = None
-    support: DeletionSupport | None = None
-    aftermath: Aftermath | None = None
-    stopped: InterruptedRunError | RunError | None = None
-    interrupted: str | None = None
-
-    def stop(self, error: InterruptedRunError | RunError) -> None:
-        """Let nothing more be deleted; the first reason is told."""
-        if self.stopped is None:
-            self.stopped = error
-
-    def counts(self, *, plan_only: bool) -> Counts:
-        pruned = self.outcomes[Outcome.PRUNED]
-        failed = sum(self.outcomes[outcome] for outcome in _NOT_GONE)
-        return Counts(
-            repositories_scanned=self.scanned,
-            repositories_failed=self.failed,
-            tags_scanned=self.tags,
-            tags_matched=self.matched,
-            tags_kept=self.kept.total(),
-            tags_planned=self.planned,
-            tags_pruned=pruned,
-            tags_failed=failed,
-            tags_skipped=0 if plan_only else self.planned - pruned - failed,
-        )
 
 
 class Runner:
     """Runs one policy at one registry, once."""
 
     def __init__(
-        self,
-        policy: Policy,
-        connect: Callable[[], AbstractAsyncContextManager[Registry]],
-        guard: Guard,
-        audit: Audit,
-        clock: Clock,
+        self, policy: Policy, connect: Callable[[], AbstractAsyncContextManager[Registry]], world: World
     ) -> None:
         self._policy = policy
         self._connect = connect
-        self._guard = guard
-        self._audit = audit
-        self._clock = clock
-        self._progress = _Progress(idle=tag_patterns(policy))
+        self._world = world
 
     async def run(self, order: RunOrder) -> RunReport:
         """Do what `order` says; whatever the world does wrong is told in the report, and never raised."""
+        tally = Tally(self._policy, order)
         try:
             async with self._connect() as registry:
                 # Where the policy leaves the address to the cluster, it is known only now.
-                self._policy = replace(self._policy, registry=registry.host)
-                await self._plan(registry)
-                if not order.plan_only:
-                    await self._apply(registry)
+                tally.policy = replace(self._policy, registry=registry.host)
+                await _Run(tally, registry, self._world).run()
         except InterruptedRunError as stop:
-            self._progress.interrupted = str(stop)
+            tally.interrupted = str(stop)
         except RunError as error:
-            self._fail(error.failure)
-        return self._report(order)
+            self._fail(tally, error.failure)
+        await self._write_report(tally)
+        report = tally.finished(self._world.clock.now())
+        self._world.audit.finished(report)
+        return report
 
-    async def _plan(self, registry: Registry) -> None:
+    async def _write_report(self, tally: Tally) -> None:
+        """Write down every verdict, where a plan came about."""
+        if tally.summary is None:
+            return
+        head = {
+            "policy": tally.policy.uid,
+            "registry": tally.policy.registry,
+            "run": tally.order.id,
+            "planOnly": tally.order.plan_only,
+            "plan": tally.summary.hash,
+            "generatedAt": tally.summary.generated_at.isoformat(),
+            "reclaimableBytesEstimate": tally.summary.reclaimable,
+        }
+        try:
+            content, cut = await asyncio.to_thread(tally.report.compressed, head)
+            tally.reference = await self._world.store.report(content, cut)
+        except RunError as error:
+            self._fail(tally, error.failure)
+
+    def _fail(self, tally: Tally, failure: Failure) -> None:
+        # The same cause, such as a missing right on ConfigMaps, is told once.
+        if failure not in tally.failures:
+            tally.failures.append(failure)
+            self._world.audit.failure(failure)
+
+
+@dataclass(slots=True)
+class _Run:
+    """The work of one run, with the registry open."""
+
+    tally: Tally
+    registry: Registry
+    world: World
+    rivals: list[Rival] = field(default_factory=list)
+    published: Published | None = None
+
+    async def run(self) -> None:
+        async with self._scan() as scan:
+            await self._run(scan)
+
+    @asynccontextmanager
+    async def _scan(self) -> AsyncIterator[Scan]:
+        """Look at what is in use before anything is planned, and go on to watch until all is done."""
+        if not self.tally.policy.in_use.enabled:
+            self.tally.scan = ScanSummary(0, disabled=True)
+            yield Scan(NOTHING_IN_USE, self.tally.scan, _nothing)
+            return
+        async with self.world.workloads.scan(self.tally.order) as scan:
+            self.tally.scan = scan.summary
+            yield scan
+
+    async def _run(self, scan: Scan) -> None:
+        await self._plan(scan.in_use)
+        if self.tally.summary is None:
+            return  # nothing could be read, so there is nothing to publish
+        skewed = await self._clocks_differ()
+        await self._guard(publish=not skewed)
+        if skewed:
+            raise RunError(_SKEWED)
+        if not self.tally.order.plan_only and self.published is not None:
+            await Apply(self.tally, self.registry, self.world, self.published, scan).run()
+
+    # Gather and plan
+
+    async def _plan(self, in_use: InUse) -> None:
         """Gather and plan every repository that the policy selects."""
-        progress = self._progress
-        names = await registry.repositories()
-        selected = list(filter(self._policy.repositories.selects, names))
+        tally = self.tally
+        names = await self.registry.repositories()
+        selected = list(filter(tally.policy.repositories.selects, names))
         if selected:
-            if self._policy.repositories.literals is None:
-                progress.idle_globs = idle_globs(self._policy, names)
-            progress.support = await registry.deletion(selected)
+            if tally.policy.repositories.literals is None:
+                tally.idle_globs = idle_globs(tally.policy, names)
+            tally.support = await self.registry.deletion(selected)
+        self.rivals = list(await self.world.rivals.at(self.registry, selected))
+        tally.conflicts = conflicts(self.rivals, selected)
         for repository in selected:
             try:
-                await self._plan_repository(registry, repository)
+                await self._plan_repository(repository, in_use)
             except RunError as error:
                 if error.failure.stops_run:
                     raise
-                progress.failed += 1
+                tally.miss(repository, error.failure.reason, error.listed)
                 self._fail(replace(error.failure, repository=repository))
-        if progress.failed and not progress.scanned:
-            return  # nothing could be read, so there is nothing to publish
-        digest = plan_hash(self._policy, progress.plans)
-        progress.summary = PlanSummary(digest, self._clock.now(), progress.planned, tuple(progress.sample))
+        if not tally.nothing_read:
+            tally.summarize(self.world.clock.now())
 
-    async def _plan_repository(self, registry: Registry, repository: str) -> None:
-        progress = self._progress
-        await self._guard.proceed()
-        unit = progress.support.deletion.unit if progress.support is not None else DeletionUnit.DIGEST
-        inventory = await registry.inventory(repository, lambda tags: needs(self._policy, repository, tags, unit), {})
+    async def _plan_repository(self, repository: str, in_use: InUse) -> None:
+        await self.world.guard.proceed()
+        if yields(self.rivals, repository):
+            self._take(conflicting(await self.registry.inventory(repository, lambda _tags: Needs(), {})))
+            return
+        policy = with_rivals(self.tally.policy, self.rivals, repository)
+        unit = self.tally.support.deletion.unit if self.tally.support is not None else DeletionUnit.DIGEST
+        inventory = await self.registry.inventory(
+            repository, lambda tags: needs(policy, repository, tags, unit, in_use), {}
+        )
         # Thousands of tags take a while to judge: the event loop stays free for everybody else.
-        plan = await asyncio.to_thread(plan_repository, self._policy, inventory, unit, self._clock.now())
-        self._take(plan, inventory)
+        self._take(await asyncio.to_thread(plan_repository, policy, inventory, unit, self.world.clock.now(), in_use))
 
-    def _take(self, plan: RepositoryPlan, inventory: Inventory) -> None:
-        """Count a repository's plan, write it down, and hold only what its pruning needs."""
-        progress = self._progress
-        progress.scanned += 1
-        progress.tags += inventory.size
-        progress.matched += sum(verdict.rule is not None for verdict in plan.verdicts)
-        progress.kept.update(plan.kept_by_reason())
-        progress.planned += plan.planned
-        tags = [verdict.tag for verdict in plan.verdicts]
-        progress.idle = {at: p for at, p in progress.idle.items() if not any(p.matches(tag) for tag in tags)}
-        self._audit.planned(plan)
-        progress.sample.extend(islice(_items(plan), _SAMPLE - len(progress.sample)))
-        if plan.groups:
-            progress.plans.append(plan.only_going())
-
-    async def _apply(self, registry: Registry) -> None:
-        """Prune what was planned, repository by repository."""
-        progress = self._progress
-        if not progress.plans or progress.support is None:
-            return
-        for offset in (await self._guard.clock_offset(), await registry.clock_offset()):
-            if clock_skewed(offset):
-                raise RunError(_SKEWED)
-        deletion = progress.support.deletion
-        if not deletion.possible:
-            failure = _IMPOSSIBLE[deletion]
-            raise RunError(replace(failure, message=progress.support.detail or failure.message))
-
-        async def prune(plan: RepositoryPlan) -> None:
-            await self._prune_unless_stopped(registry, plan, deletion)
-
-        await for_each(progress.plans, prune, registry.parallel)
-        progress.aftermath = await registry.aftermath()
-        if progress.stopped is not None:
-            raise progress.stopped
-
-    async def _prune_unless_stopped(self, registry: Registry, plan: RepositoryPlan, deletion: Deletion) -> None:
-        """Prune one repository, beside others, unless one of them stopped the run."""
-        progress = self._progress
-        if progress.stopped is not None:
-            return
-        try:
-            await self._prune(registry, plan, deletion)
-        except InterruptedRunError as error:
-            progress.stop(error)
-        except RunError as error:
-            if error.failure.stops_run:
-                progress.stop(error)
-            else:
-                progress.failed += 1
-                self._fail(replace(error.failure, repository=plan.repository))
-
-    async def _prune(self, registry: Registry, plan: RepositoryPlan, deletion: Deletion) -> None:
-        without_effect: Failure | None = None
-
-        async def proceed() -> None:
-            # Here, not between two outcomes: all tags of one digest have the same end, and are counted.
-            if without_effect is not None:
-                raise RunError(without_effect)
-            if self._progress.stopped is not None:
-                raise InterruptedRunError("another repository's failure stopped the run")
-            await self._guard.proceed()
-
-        async with aclosing(registry.prune(plan, deletion, proceed)) as outcomes:
-            async for outcome in outcomes:
-                self._progress.outcomes[outcome.outcome] += 1
-                self._audit.outcome(plan.repository, outcome)
-                if outcome.outcome is Outcome.NOT_DELETED:
-                    without_effect = _without_effect(outcome)
-        if without_effect is not None:
-            raise RunError(without_effect)
-
-    def _idle_patterns(self) -> list[str]:
-        """Return the patterns and globs of the spec that match nothing, if all tags were seen."""
-        progress = self._progress
-        whole = progress.summary is not None and progress.scanned and not progress.failed
-        return [*progress.idle_globs, *progress.idle] if whole else []
+    def _take(self, plan: RepositoryPlan) -> None:
+        self.world.audit.planned(plan)
+        self.tally.take(plan)
 
     def _fail(self, failure: Failure) -> None:
-        self._progress.failures.append(failure)
-        self._audit.failure(failure)
+        self.tally.failures.append(failure)
+        self.world.audit.failure(failure)
 
-    def _report(self, order: RunOrder) -> RunReport:
-        progress = self._progress
-        counts = progress.counts(plan_only=order.plan_only)
-        report = RunReport(
-            order,
-            phase_of(order, counts, progress.failures, progress.interrupted),
-            self._clock.now(),
-            counts,
-            progress.kept,
-            progress.summary,
-            progress.support if progress.summary is not None else None,
-            progress.aftermath,
-            tuple(progress.failures),
-            message_of(order, counts, progress.failures, progress.interrupted, self._idle_patterns()),
+    # Guard
+
+    async def _clocks_differ(self) -> bool:
+        offsets = (await self.world.guard.clock_offset(), await self.registry.clock_offset())
+        return any(map(clock_skewed, offsets))
+
+    async def _guard(self, *, publish: bool) -> None:
+        """Decide what may go, by the plan that was published before; then publish this one.
+
+        Times of publication by a clock that is wrong would be wrong: such a plan starts no grace period.
+        """
+        tally, now = self.tally, self.world.clock.now()
+        if tally.summary is None:
+            return
+        before = await self.world.store.load()
+        taken = False
+        if (approval := tally.order.approval) is not None:
+            approves = _approves(approval, before, tally.summary.hash, now)
+            tally.other_approval = not approves
+            taken = approves and publish and not tally.order.plan_only
+            if taken:
+                before = before.approve(now)
+        guarded = await asyncio.to_thread(
+            guard, tally.policy, tally.plans, before, now, plan_only=tally.order.plan_only
         )
-        self._audit.finished(report)
-        return report
+        tally.take_guarded(guarded)
+        if publish:
+            self.published = before.renewed(tally.plans, tally.unread, tally.summary.hash, now)
+            if taken and approval == tally.summary.hash:
+                # Approved as it is, also what had to be published anew.
+                self.published = self.published.approve(now)
+            await self.world.store.save(self.published)
+            tally.approval_taken = taken  # only now it would outlive the operator
 
 
-def _items(plan: RepositoryPlan) -> Iterator[PlannedItem]:
-    for verdict in plan.verdicts:
-        if verdict.kept is None and verdict.digest is not None:
-            reasons = tuple(reason.value for reason in verdict.pruned)
-            yield PlannedItem(plan.repository, verdict.tag, verdict.digest, verdict.rule or "", reasons)
+async def _nothing() -> InUse:
+    return NOTHING_IN_USE
 
 
-def _without_effect(outcome: ItemOutcome) -> Failure:
-    return Failure(
-        "DeletionWithoutEffect",
-        f"the registry accepted the deletion of tag {outcome.tag!r} and still serves it; nothing more is deleted in "
-        "this repository",
-    )
+def _approves(approval: str, before: Published, fresh_hash: str, now: datetime) -> bool:
+    """Say whether `approval` names the published plan while it is fresh enough, or just the plan that was made now."""
+    return approval == fresh_hash or (approval == before.hash and now - before.generated_at <= APPROVAL_LASTS)

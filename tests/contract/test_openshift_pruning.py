@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,12 @@ from typing_extensions import override
 
 from registry_cleanup.application import _as_policy
 from registry_cleanup.domain.closure import DeletionUnit
-from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome
+from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome, UntaggedOutcome, UsedSince
+from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
+from registry_cleanup.domain.ownership import needs
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.policy import Policy, TagDate
-from registry_cleanup.domain.rules import needs
+from registry_cleanup.domain.reference import Digest, parse_digest
 from registry_cleanup.domain.run import Aftermath, Collector, Failure, Phase, RunOrder, RunReport, Trigger
 from registry_cleanup.kube.api import KubernetesAPI, RegistryHosts
 from registry_cleanup.kube.credentials import PolicyCredentials
@@ -31,7 +33,7 @@ from registry_cleanup.kube.spec import parse_policy
 from registry_cleanup.openshift.api import ImageAPI, Right
 from registry_cleanup.openshift.errors import BusyError, ImageAPIError, MissingRightError, OddAnswerError
 from registry_cleanup.openshift.registry import OpenShiftRegistry
-from registry_cleanup.ports import Audit, Guard, InterruptedRunError
+from registry_cleanup.ports import Audit, Guard, InterruptedRunError, World
 from registry_cleanup.runner import Runner
 from tests.support import builders, clients
 from tests.support.certificates import certificate_authority
@@ -42,6 +44,7 @@ from tests.support.openshift import openshift_registry
 from tests.support.openshift_config import set_image_pruner
 from tests.support.openshift_rights import LEAST, LIST_EVERYWHERE, STATUS, Level, grant
 from tests.support.processes import wait_until
+from tests.support.world import FixedRivals, FixedUse, long_published
 
 APPS, MORE = "streams-apps", "streams-more"
 APP = f"{APPS}/app"
@@ -173,11 +176,11 @@ def setting(_setting: Setting) -> Iterator[Setting]:
 
 
 async def _planned(
-    registry: OpenShiftRegistry, repository: str = APP, what: Policy = _ALL
+    registry: OpenShiftRegistry, repository: str = APP, what: Policy = _ALL, in_use: InUse = NOTHING_IN_USE
 ) -> tuple[RepositoryPlan, Deletion]:
     """List and plan as the runner does."""
     assert repository in await registry.repositories()
-    return await clients.planned(registry, repository, what)
+    return await clients.planned(registry, repository, what, in_use)
 
 
 async def _pruned(
@@ -185,18 +188,20 @@ async def _pruned(
     account: str,
     what: Policy = _ALL,
     meanwhile: Callable[[], object] | None = None,
+    in_use: InUse = NOTHING_IN_USE,
+    since: InUse = NOTHING_IN_USE,
 ) -> dict[str, tuple[Outcome, str | None]]:
     """Plan the stream `app`, let something happen, prune, and return the outcomes."""
     async with setting.opened(account) as registry:
-        plan, deletion = await _planned(registry, what=what)
+        plan, deletion = await _planned(registry, what=what, in_use=in_use)
         setting.forget()
         if meanwhile is not None:
             meanwhile()
-        return await clients.applied(registry, plan, deletion)
+        return await clients.applied(registry, plan, deletion, since=since)
 
 
 def _fails(times: int, error: Exception) -> Callable[[], Awaitable[None]]:
-    """Return a `proceed` that lets so many changes pass."""
+    """Return a `proceed` that lets so many tags pass."""
     left = [times]
 
     async def proceed() -> None:
@@ -224,6 +229,49 @@ def _once(setting: Setting, what: Callable[[], object], method: str, path: str, 
 _PUT = f"{_HERE}imagestreams/app/status"
 _STREAM = f"{_HERE}imagestreams/app"
 _TAGS = f"{_HERE}imagestreamtags/.*"
+
+
+# Signatures
+
+
+def _signature(digest: str) -> str:
+    return digest.replace(":", "-") + ".sig"
+
+
+@pytest.mark.parametrize("account", ["least", "status"])
+async def test_a_signature_goes_after_the_image_that_it_signs_and_only_with_it(setting: Setting, account: str) -> None:
+    gone, kept = setting.push("v1", "main")
+    setting.push(_signature(gone), _signature(kept))
+    outcomes = await _pruned(setting, account)
+    assert outcomes == {"v1": PRUNED, _signature(gone): PRUNED}
+    assert list(outcomes) == ["v1", _signature(gone)]
+    assert set(setting.tags) == {"main", _signature(kept)}
+
+
+@pytest.mark.parametrize("account", ["least", "status"])
+async def test_a_signature_stays_while_the_history_of_another_tag_holds_its_image(
+    setting: Setting, account: str
+) -> None:
+    (signed,) = setting.push("v1", seed="same")
+    setting.push("main", seed="same")
+    setting.push("main", seed="newer")
+    setting.push(_signature(signed))
+    assert await _pruned(setting, account) == {"v1": PRUNED}
+    assert set(setting.tags) == {"main", _signature(signed)}
+
+
+@pytest.mark.parametrize("account", ["least", "status"])
+async def test_a_signature_stays_when_its_image_was_moved_into_another_tag_meanwhile(
+    setting: Setting, account: str
+) -> None:
+    (signed,) = setting.push("v1", seed="same")
+    setting.push(_signature(signed))
+
+    def promote() -> None:
+        setting.push("release", seed="same")
+
+    assert await _pruned(setting, account, meanwhile=promote) == {"v1": PRUNED}
+    assert set(setting.tags) == {"release", _signature(signed)}
 
 
 # With `update imagestreams/status`
@@ -551,7 +599,7 @@ async def test_an_interruption_leaves_the_rest_and_tells_what_is_gone(setting: S
         told: list[ItemOutcome] = []
 
         async def prune() -> None:
-            proceed = _fails(2, InterruptedRunError("suspended"))
+            proceed = clients.asked(plan, _fails(2, InterruptedRunError("suspended")))
             async with aclosing(registry.prune(plan, deletion, proceed)) as outcomes:
                 async for outcome in outcomes:
                     told.append(outcome)  # noqa: PERF401 - what came before the error counts
@@ -612,6 +660,10 @@ class _Silent(Audit):
         self.outcomes[repository, outcome.outcome] += 1
 
     @override
+    def untagged(self, repository: str, outcome: UntaggedOutcome) -> None:
+        return
+
+    @override
     def failure(self, failure: Failure) -> None:
         return
 
@@ -621,12 +673,19 @@ class _Silent(Audit):
 
 
 async def _run(
-    setting: Setting, account: str, *include: str, plan_only: bool = False, audit: Audit | None = None
+    setting: Setting,
+    account: str,
+    *include: str,
+    plan_only: bool = False,
+    audit: Audit | None = None,
+    workloads: FixedUse | None = None,
 ) -> RunReport:
     what = builders.policy(builders.rule("v.*", most_recent=0), repositories=builders.selector(*(include or ("**",))))
     connect = lambda: setting.opened(account, *include)  # noqa: E731 - a name says what it is
-    runner = Runner(what, connect, _Willing(), audit or _Silent(), clients.SystemClock())
-    return await runner.run(RunOrder("run", Trigger.REQUEST, plan_only, datetime.now(UTC)))
+    world = World(
+        _Willing(), audit or _Silent(), clients.SystemClock(), long_published(), workloads or FixedUse(), FixedRivals()
+    )
+    return await Runner(what, connect, world).run(RunOrder("run", Trigger.REQUEST, plan_only, datetime.now(UTC)))
 
 
 @pytest.mark.parametrize("account", ["least", "status"])
@@ -681,6 +740,88 @@ async def test_a_tag_that_another_stream_refers_to_is_in_use(setting: Setting) -
     report = await _run(setting, "everywhere", f"{APPS}/*")
     assert report.kept_by_reason == {"InUse": 1}
     assert set(setting.tags) == {"v1"}
+
+
+# In use
+
+
+def _runs(*digests: str, tags: Sequence[str] = ()) -> InUse:
+    """Return what pods use that name the stream, and run these digests."""
+    return InUse(
+        frozenset(map(parse_digest, digests)),
+        frozenset((APP, tag) for tag in tags),
+        repositories={parse_digest(digest): frozenset({APP}) for digest in digests},
+    )
+
+
+def _runs_by_id(image_id: str) -> InUse:
+    """Return what a pod uses that names the stream and runs a bare image ID, as CRI-O tells."""
+    return InUse(frozenset({parse_digest(image_id)}), image_ids={parse_digest(image_id): frozenset({APP})})
+
+
+async def test_a_tag_that_moved_stays_while_what_it_named_runs(setting: Setting) -> None:
+    (before,) = setting.push("v1", seed="before")
+    setting.push("v1", seed="after")
+    setting.push("v2")
+    assert await _pruned(setting, "least", in_use=_runs(before)) == {"v2": PRUNED}
+    # All that has to be known of it is in the stream.
+    assert not any("imagestreamimages" in request.path for request in setting.images.requests)
+
+
+async def test_a_tag_whose_index_lists_what_runs_stays_though_it_moved_since(setting: Setting) -> None:
+    child = setting.images.push(APPS, "app", None, seed="child")
+    setting.images.push(APPS, "app", "v1", children=[child])
+    setting.push("v1", seed="after")
+    setting.push("v2")
+    assert await _pruned(setting, "least", in_use=_runs(child)) == {"v2": PRUNED}
+    assert set(setting.tags) == {"v1"}
+
+
+async def test_an_image_that_runs_by_its_id_keeps_its_tag(setting: Setting) -> None:
+    (image,) = setting.push("v1")
+    child = setting.images.push(APPS, "app", None, seed="child")
+    setting.images.push(APPS, "app", "v2", children=[child])
+    setting.push("v3", "v4")
+    for used, outcomes in ((child, {"v1", "v3", "v4"}), (image, {"v2", "v3", "v4"})):
+        config = setting.images.store.contents[used].config_digest
+        assert config is not None
+        async with setting.opened("least") as registry:
+            plan, _ = await _planned(registry, in_use=_runs_by_id(config))
+        assert builders.pruned(plan) == outcomes
+    assert await _pruned(setting, "least", in_use=_runs_by_id("sha256:" + "0" * 64)) == {}
+
+
+async def test_without_the_right_to_read_images_a_stream_that_may_list_what_runs_is_kept(setting: Setting) -> None:
+    setting.push("v1")
+    report = await _run(setting, "status", f"{APPS}/*", workloads=FixedUse(_runs("sha256:" + "0" * 64)))
+    assert (report.phase, report.counts.repositories_failed) == (Phase.FAILED, 1)
+    assert set(setting.tags) == {"v1"}
+
+
+@pytest.mark.parametrize("account", ["least", "status"])
+async def test_what_a_pod_uses_since_the_plan_stays(setting: Setting, account: str) -> None:
+    (before,) = setting.push("v1", seed="before")
+    setting.push("v1", seed="after")
+    (digest,) = setting.push("v2")
+    setting.push("v3", "v4", "v5")
+    since = _runs(before, digest, tags=["v3"])
+    used = dict.fromkeys(["v1", "v2", "v3"], (Outcome.NOW_IN_USE, None))
+    assert await _pruned(setting, account, since=since) == used | dict.fromkeys(["v4", "v5"], PRUNED)
+    assert set(setting.tags) == {"v1", "v2", "v3"}
+
+
+async def test_no_link_of_what_a_pod_runs_since_is_deleted(setting: Setting) -> None:
+    used, gone = setting.push("v1", "v2")
+    async with setting.opened("links") as registry:
+        plan, deletion = await _planned(registry)
+        running = UsedSince(plan, _runs(used))
+
+        async def may_go(digest: Digest, tags: Collection[str]) -> bool:
+            return bool(tags) or not running.saves(digest, tags)  # it starts once the tag is gone
+
+        async with aclosing(registry.prune(plan, deletion, may_go)) as outcomes:
+            assert [item.outcome async for item in outcomes] == [Outcome.PRUNED] * 2
+    assert _links_deleted(setting) == [f"{APP}/manifests/{gone}"]
 
 
 # The list
@@ -939,7 +1080,7 @@ async def test_no_link_is_deleted_once_the_policy_no_longer_wants_it(setting: Se
     async with setting.opened("links") as registry:
         plan, deletion = await _planned(registry)
         with pytest.raises(InterruptedRunError):
-            await clients.applied(registry, plan, deletion, _fails(1, InterruptedRunError("suspended")))
+            await clients.applied(registry, plan, deletion, _fails(2, InterruptedRunError("suspended")))
     assert setting.tags == {}
     assert _links_deleted(setting) == []
 

@@ -4,90 +4,31 @@ What is left is read with crane, a client that is not ours.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 from aiohttp import web
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.deletion import Deletion, Outcome
 from registry_cleanup.ports import InterruptedRunError
-from registry_cleanup.registry.errors import DeletionDisabledError, DeniedError, SiblingLostError
+from registry_cleanup.registry.errors import DeletionDisabledError, DeniedError, ReadOnlyError, SiblingLostError
 from tests.support.clients import applied, deletes, opened, planned, prunes, references
 from tests.support.crane import Crane
-from tests.support.faulty import Fault, FaultyRegistry, Forward, after, answers, faulty_registry
-from tests.support.images import push_image, push_index
-from tests.support.registries import RegistryServer, Version, distribution
+from tests.support.faulty import (
+    Fault,
+    Forward,
+    after,
+    answers,
+    drops_the_answer,
+    drops_the_connection,
+)
+from tests.support.images import push_image
+from tests.support.pruning import APP, Setting
+from tests.support.registries import Version, distribution
 
-APP = "team/app"
 PRUNED, GONE, MOVED = (Outcome.PRUNED, None), (Outcome.ALREADY_GONE, None), (Outcome.MOVED, None)
 NOW_SHARED = (Outcome.NOW_SHARED, None)
-
-Outcomes = dict[str, tuple[Outcome, str | None]]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A registry of each version, behind a proxy, and crane to look at it from behind."""
-
-    server: RegistryServer
-    proxy: FaultyRegistry
-    crane: Crane
-
-    @property
-    def by_digest(self) -> bool:
-        return self.server.version == "2"
-
-    def push(self, *tags: str, seed: str = "") -> str:
-        return push_image(self.server.url, APP, tags, seed=seed or ",".join(tags))
-
-    def push_index(self, *tags: str, children: list[str]) -> str:
-        return push_index(self.server.url, APP, tags, children=children)
-
-    def delete(self, reference: str) -> None:
-        url = f"{self.server.url}/v2/{APP}/manifests/{reference}"
-        httpx.delete(url, trust_env=False).raise_for_status()
-
-    @property
-    def tags(self) -> list[str]:
-        return self.crane.ls(f"{self.server.host}/{APP}")
-
-    def exists(self, digest: str) -> bool:
-        return self.crane.exists(f"{self.server.host}/{APP}@{digest}")
-
-    @property
-    def deletions(self) -> list[str]:
-        """References of the DELETEs since the last plan, in order."""
-        return references(self.proxy.requests, "DELETE")
-
-    async def prune(self, *patterns: str, between: Callable[[], object] = lambda: None) -> Outcomes:
-        """Plan, let something happen, and prune."""
-        async with opened(self.proxy.url) as registry:
-            plan, deletion = await planned(registry, APP, prunes(*patterns))
-            self.proxy.requests.clear()
-            between()
-            return await applied(registry, plan, deletion)
-
-
-@pytest.fixture
-def setting(registry: RegistryServer, tmp_path: Path) -> Iterator[Setting]:
-    with faulty_registry(registry.url) as proxy:
-        yield Setting(registry, proxy, Crane(tmp_path / "crane"))
-
-
-@pytest.fixture
-def setting2(registry2: RegistryServer, tmp_path: Path) -> Iterator[Setting]:
-    with faulty_registry(registry2.url) as proxy:
-        yield Setting(registry2, proxy, Crane(tmp_path / "crane"))
-
-
-@pytest.fixture
-def setting3(registry3: RegistryServer, tmp_path: Path) -> Iterator[Setting]:
-    with faulty_registry(registry3.url) as proxy:
-        yield Setting(registry3, proxy, Crane(tmp_path / "crane"))
 
 
 # What is planned goes, and nothing else
@@ -156,21 +97,60 @@ async def test_the_probe_finds_what_can_be_deleted_and_leaves_no_trace(
         assert crane.digest(f"{server.host}/{APP}:v1") == digest
 
 
-@pytest.mark.parametrize("readonly", [False, True], ids=["deletion-off", "read-only"])
+@pytest.mark.parametrize(
+    ("readonly", "expected"),
+    [(False, Deletion.DISABLED), (True, Deletion.READ_ONLY)],
+    ids=["deletion-off", "read-only"],
+)
 @pytest.mark.parametrize("version", ["2", "3"])
-async def test_the_probe_finds_that_nothing_can_be_deleted(version: Version, readonly: bool, tmp_path: Path) -> None:
+async def test_the_probe_tells_deletion_that_is_off_from_a_registry_that_is_read_only(
+    version: Version, readonly: bool, expected: Deletion, tmp_path: Path
+) -> None:
     with distribution(version, tmp_path) as server:
         push_image(server.url, APP, ["v1"])
     with distribution(version, tmp_path, delete=readonly, readonly=readonly) as server:
         async with opened(server.url) as registry:
-            assert await deletes(registry, APP) is Deletion.DISABLED
+            assert await deletes(registry, APP) is expected
+        assert not expected.possible
         assert Crane(tmp_path / "crane").ls(f"{server.host}/{APP}") == ["v1"]
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+async def test_a_registry_that_becomes_read_only_says_so_and_stops_the_run(version: Version, tmp_path: Path) -> None:
+    with distribution(version, tmp_path) as server:
+        push_image(server.url, APP, ["old-1"])
+        async with opened(server.url) as registry:
+            plan, deletion = await planned(registry, APP, prunes("old-.*"))
+    with distribution(version, tmp_path, readonly=True) as server:
+        async with opened(server.url) as registry:
+            with pytest.raises(ReadOnlyError, match="wait until that is done") as caught:
+                await applied(registry, plan, deletion)
+        assert caught.value.failure.stops_run
+        assert Crane(tmp_path / "crane").ls(f"{server.host}/{APP}") == ["old-1"]
+
+
+@pytest.mark.parametrize("accepts", ["registry-cleanup-probe-.*", "sha256:.*"], ids=["tag", "digest"])
+async def test_a_registry_that_accepts_the_deletion_of_what_does_not_exist_is_not_believed(
+    setting: Setting, accepts: str
+) -> None:
+    setting.push("old-1")
+    setting.proxy.inject(answers(202), method="DELETE", path=f".*/manifests/{accepts}", times=1)
+    async with opened(setting.proxy.url) as registry:
+        support = await registry.deletion([APP])
+        assert support.deletion is Deletion.WITHOUT_EFFECT
+        assert support.detail is not None
+        assert f"deletion of a {'tag' if 'probe' in accepts else 'digest'} that it does not have" in support.detail
+        assert (support.deletion.unit, support.deletion.possible) == (DeletionUnit.DIGEST, True)
+    # Tried all the same, by digest, and verified.
+    setting.proxy.inject(answers(202), method="DELETE", path=f".*/manifests/{accepts}", times=1)
+    assert await setting.prune("old-.*") == {"old-1": PRUNED}
+    assert setting.tags == []
 
 
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        (answers(202), Deletion.UNKNOWN),
+        (answers(202), Deletion.WITHOUT_EFFECT),
         (answers(301), Deletion.UNKNOWN),
         (answers(404), Deletion.UNKNOWN),
         (answers(404, '{"errors":[{"code":"NAME_UNKNOWN"}]}'), Deletion.UNKNOWN),
@@ -186,10 +166,21 @@ async def test_an_unclear_answer_to_the_probe_means_digests_only(
     setting3.push("v1")
     setting3.proxy.inject(fault, method="DELETE", path=".*/manifests/registry-cleanup-probe-.*")
     async with opened(setting3.proxy.url) as registry:
-        found = await deletes(registry, APP)
-    assert found is expected
-    assert found.unit is DeletionUnit.DIGEST
+        support = await registry.deletion([APP])
+    assert support.deletion is expected
+    assert support.deletion.unit is DeletionUnit.DIGEST
+    # What is told of a registry that would not say is what it said instead.
+    assert ("the registry answered" in (support.detail or "")) is (expected is Deletion.UNKNOWN)
     assert setting3.tags == ["v1"]
+
+
+@pytest.mark.parametrize("fault", [drops_the_answer(), drops_the_connection(), answers(502)])
+async def test_an_answer_to_the_probe_that_was_lost_is_asked_for_again(setting3: Setting, fault: Fault) -> None:
+    """Or that one run would delete whole digests at a registry that deletes tags alone."""
+    setting3.push("v1")
+    setting3.proxy.inject(fault, method="DELETE", path=".*/manifests/registry-cleanup-probe-.*", times=2)
+    async with opened(setting3.proxy.url) as registry:
+        assert await deletes(registry, APP) is Deletion.BY_TAG
 
 
 def _files(folder: Path) -> set[str]:

@@ -12,18 +12,19 @@ import httpx
 import pytest
 
 from registry_cleanup.domain.closure import DeletionUnit
-from registry_cleanup.domain.inventory import Format, Manifest, Needs
+from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
+from registry_cleanup.domain.ownership import needs
 from registry_cleanup.domain.reference import parse_digest
-from registry_cleanup.domain.rules import needs
-from registry_cleanup.registry.errors import NotFoundError
+from registry_cleanup.registry.errors import DeniedError, MalformedAnswerError, NotFoundError
 from tests.support.binaries import binary
 from tests.support.clients import dated, kinds, opened, prunes, references, resolved
 from tests.support.crane import Crane
-from tests.support.faulty import FaultyRegistry, changes_headers, faulty_registry
-from tests.support.images import push_image, push_index
+from tests.support.faulty import Fault, FaultyRegistry, answers, changes_headers, faulty_registry
+from tests.support.images import OCI_INDEX, OCI_MANIFEST, push_blob, push_image, push_index, push_raw_manifest
 from tests.support.processes import environment_without, free_port, running, wait_until
 from tests.support.registries import RegistryServer, Version, distribution
 
+KEEP = "registrycleanup.dev/keep"
 DAY = [datetime(2026, 1, number + 1, tzinfo=UTC) for number in range(10)]
 
 
@@ -231,7 +232,228 @@ async def _dates(setting: Setting, repository: str) -> dict[str, datetime | None
     return {tag: inventory.manifests[digest].created for tag, digest in inventory.tags.items()}
 
 
+# Images
+
+
+@pytest.mark.parametrize("docker", [False, True], ids=["oci", "docker"])
+async def test_the_blobs_of_an_image_are_its_manifest_its_config_and_its_layers(
+    setting: Setting, tmp_path: Path, docker: bool
+) -> None:
+    repository = f"blobs/docker-{docker}".lower()
+    image = push_image(setting.url, repository, ["image"], docker=docker)
+    index = push_index(setting.url, repository, ["index"], children=[image], docker=docker)
+    facts = (await _read(setting, repository)).manifests
+    crane = Crane(tmp_path / "crane")
+    described = crane.manifest(f"{setting.server.host}/{repository}@{image}")
+    parts = [described["config"], *described["layers"]]
+    length = len(crane.run("manifest", f"{setting.server.host}/{repository}@{image}"))
+    expected = [(image, length), *((part["digest"], part["size"]) for part in parts)]
+    assert list(facts[parse_digest(image)].blobs) == expected
+    assert facts[parse_digest(image)].config == described["config"]["digest"]
+    assert [digest for digest, _ in facts[parse_digest(index)].blobs] == [index]
+    assert facts[parse_digest(index)].config is None
+
+
+async def test_a_layer_that_images_share_is_one_object(setting: Setting) -> None:
+    labels: list[dict[str, str] | None] = [None, {"another": "config"}]
+    images = [push_image(setting.url, "blobs/shared", [f"v{n}"], labels=each) for n, each in enumerate(labels)]
+    push_index(setting.url, "blobs/shared", ["index"], children=images)
+    facts = (await _read(setting, "blobs/shared")).manifests
+    one, two = (facts[parse_digest(image)] for image in images)
+    assert one.blobs[2] == two.blobs[2]
+    assert one.blobs[2] is two.blobs[2]
+    assert one.blobs[1].digest is one.config
+    (index,) = (each for each in facts.values() if each.format is Format.INDEX)
+    assert index.children[0] is one.digest
+
+
+async def test_layers_that_are_none_are_not_counted_and_fail_nothing(setting: Setting) -> None:
+    image = push_image(setting.url, "blobs/odd", ["v1"])
+    sizes = [{"digest": "sha256:" + "1" * 64, "size": size} for size in (-1, "5", None, 5)]
+    body = {"config": {"digest": image}, "layers": [*sizes, {}, 1, {"digest": "x", "size": 1}]}
+    setting.proxy.inject(_serves(body, OCI_MANIFEST), method="GET", path=".*/manifests/v1")
+    (manifest,) = (await _read(setting, "blobs/odd")).manifests.values()
+    assert [blob.size for blob in manifest.blobs] == [len(json.dumps(body)), 5]
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/vnd.docker.distribution.manifest.v1+prettyjws", "application/vnd.example+json"]
+)
+async def test_what_is_not_understood_is_of_unknown_format(setting: Setting, media_type: str) -> None:
+    push_image(setting.url, "formats/unknown", ["v1"])
+    setting.proxy.inject(_serves({"config": 1, "layers": 2}, media_type), method="GET", path=".*/manifests/v1")
+    (manifest,) = (await _read(setting, "formats/unknown")).manifests.values()
+    assert (manifest.format, manifest.blobs, manifest.config) == (Format.UNKNOWN, (), None)
+
+
+async def test_an_index_that_lists_too_much_is_malformed_and_asks_for_nothing_more(setting: Setting) -> None:
+    push_image(setting.url, "formats/large", ["v1"])
+    entries = [{"digest": f"sha256:{number:064}"} for number in range(10_001)]
+    setting.proxy.inject(_serves({"manifests": entries}, OCI_INDEX), method="GET", path=".*/manifests/v1")
+    with pytest.raises(MalformedAnswerError, match="more than 10000"):
+        await _read(setting, "formats/large")
+    assert kinds(setting.proxy.requests) == {"GET tags": 1, "GET manifests": 1}
+
+
+async def test_the_date_of_an_index_of_hundreds_of_platforms_is_unknown_and_asks_for_none_of_them(
+    setting: Setting,
+) -> None:
+    push_image(setting.url, "formats/wide", ["v1"])
+    entries = [{"digest": f"sha256:{number:064}", "mediaType": OCI_MANIFEST} for number in range(257)]
+    setting.proxy.inject(_serves({"manifests": entries}, OCI_INDEX), method="GET", path=".*/manifests/v1")
+    assert await _dates(setting, "formats/wide") == {"v1": None}
+    assert kinds(setting.proxy.requests) == {"GET tags": 1, "GET manifests": 1}
+
+
+async def test_a_config_that_is_no_json_leaves_the_date_unknown(setting: Setting) -> None:
+    image = push_image(setting.url, "formats/artifact", ["image"])
+    config = push_blob(setting.url, "formats/artifact", b"no JSON", "text/plain")
+    push_raw_manifest(
+        setting.url,
+        "formats/artifact",
+        ["artifact"],
+        {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": []},
+        OCI_MANIFEST,
+    )
+    async with opened(setting.url) as registry:
+        inventory = await dated(registry, "formats/artifact")
+    assert inventory.tags["image"] == image
+    assert inventory.manifests[inventory.tags["artifact"]].created is None
+
+
+# Pins
+
+
+async def test_the_annotation_of_a_manifest_pins_it(setting: Setting) -> None:
+    image = push_image(setting.url, "pins/annotated", ["image"], annotations={KEEP: "true"})
+    push_index(setting.url, "pins/annotated", ["index"], children=[image], annotations={KEEP: "2030-01-01"})
+    assert await _pins(setting, "pins/annotated", dates=False) == {"image": "true", "index": "2030-01-01"}
+
+
+async def test_the_label_of_a_config_pins_its_image_where_the_config_is_read(setting: Setting) -> None:
+    push_image(setting.url, "pins/labelled", ["v1"], labels={KEEP: "2030-01-01"})
+    assert await _pins(setting, "pins/labelled", dates=True) == {"v1": "2030-01-01"}
+    assert await _pins(setting, "pins/labelled", dates=False) == {"v1": None}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "label", "expected"),
+    [
+        ("false", "true", "true"),
+        ("true", "false", "true"),
+        ("2030-01-01", "false", "2030-01-01"),
+        ("2029-01-01", "2030-01-01", "true"),
+        ("false", "false", "false"),
+    ],
+)
+async def test_of_two_marks_each_keeps(setting: Setting, annotation: str, label: str, expected: str) -> None:
+    repository = f"pins/both-{annotation}-{label}"
+    push_image(setting.url, repository, ["v1"], annotations={KEEP: annotation}, labels={KEEP: label})
+    assert await _pins(setting, repository, dates=True) == {"v1": expected}
+
+
+async def test_the_label_of_a_platform_is_known_where_its_config_is_read_for_the_date(setting: Setting) -> None:
+    labels: list[dict[str, str] | None] = [None, {KEEP: "true"}]
+    children = [
+        push_image(setting.url, "pins/platforms", platform=f"linux/{number}", labels=each, created=DAY[number])
+        for number, each in enumerate(labels)
+    ]
+    inner = push_index(setting.url, "pins/platforms", children=children)
+    push_index(setting.url, "pins/platforms", ["index"], children=[inner])
+    async with opened(setting.url) as registry:
+        inventory = await dated(registry, "pins/platforms")
+    found = [inventory.manifests[parse_digest(child)] for child in children]
+    assert [(each.keep, each.created) for each in found] == [(None, DAY[0]), ("true", DAY[1])]
+
+
+@pytest.mark.parametrize("config", [{"config": None}, {"config": {"Labels": None}}, {"config": []}, {"config": "x"}])
+async def test_a_config_without_labels_pins_nothing(setting: Setting, config: dict[str, object]) -> None:
+    repository = f"pins/none-{len(json.dumps(config))}"
+    body = json.dumps({**config, "created": DAY[1].isoformat()}).encode()
+    pushed = push_blob(setting.url, repository, body, "application/vnd.oci.image.config.v1+json")
+    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": pushed, "layers": []}
+    push_raw_manifest(setting.url, repository, ["v1"], manifest, OCI_MANIFEST)
+    assert await _pins(setting, repository, dates=True) == {"v1": None}
+    assert await _dates(setting, repository) == {"v1": DAY[1]}
+
+
+async def _pins(setting: Setting, repository: str, *, dates: bool) -> dict[str, str | None]:
+    async with opened(setting.url) as registry:
+        inventory = await dated(registry, repository) if dates else await _read(setting, repository)
+    return {tag: inventory.manifests[digest].keep for tag, digest in inventory.tags.items()}
+
+
+async def _read(setting: Setting, repository: str) -> Inventory:
+    async with opened(setting.proxy.url) as registry:
+        return await registry.inventory(repository, lambda tags: Needs(read=frozenset(tags)), {})
+
+
+def _serves(body: object, media_type: str) -> Fault:
+    return answers(200, json.dumps(body), {"Content-Type": media_type})
+
+
 # Requests
+
+
+async def test_where_no_date_is_needed_no_config_is_read(setting: Setting) -> None:
+    image = push_image(setting.url, "requests/read", ["image"])
+    push_index(setting.url, "requests/read", ["index"], children=[image])
+    inventory = await _read(setting, "requests/read")
+    assert set(inventory.tags) == {"image", "index"}
+    assert kinds(setting.proxy.requests) == {"GET tags": 1, "GET manifests": 2}
+
+
+async def test_digests_in_use_are_read_be_there_a_tag_on_them_or_not(setting: Setting) -> None:
+    repository = "requests/in-use"
+    image = push_image(setting.url, repository)
+    inner = push_index(setting.url, repository, children=[image])
+    outer = push_index(setting.url, repository, children=[inner])
+    tagged = push_image(setting.url, repository, ["tagged"], seed="tagged")
+    used = frozenset(map(parse_digest, [outer, tagged, "sha256:" + "0" * 64]))
+    async with opened(setting.proxy.url) as registry:
+        inventory = await registry.inventory(repository, lambda tags: Needs(resolved=frozenset(tags), digests=used), {})
+    assert inventory.manifests[parse_digest(outer)].children == (inner,)
+    assert inventory.manifests[parse_digest(inner)].children == (image,)
+    assert inventory.manifests.keys() == {outer, inner, tagged}
+    # The outer and the inner index, and the digest that is not here; what the tag names is known already.
+    assert kinds(setting.proxy.requests) == {"GET tags": 1, "HEAD manifests": 1, "GET manifests": 3}
+
+
+async def test_a_digest_in_use_that_cannot_be_read_fails_the_repository(setting: Setting) -> None:
+    used = push_image(setting.url, "requests/unreadable", seed="used")
+    push_image(setting.url, "requests/unreadable", ["v1", "v2"])
+    setting.proxy.inject(answers(403), method="GET", path=f".*/manifests/{used}")
+    async with opened(setting.proxy.url) as registry:
+        with pytest.raises(DeniedError) as caught:
+            await registry.inventory(
+                "requests/unreadable",
+                lambda tags: Needs(read=frozenset(tags), digests=frozenset({parse_digest(used)})),
+                {},
+            )
+    assert caught.value.listed == 2
+
+
+async def test_a_failure_tells_how_many_tags_were_listed(setting: Setting) -> None:
+    push_image(setting.url, "requests/failing", ["v1", "v2", "v3"])
+    async with opened(setting.proxy.url) as registry:
+        setting.proxy.inject(answers(403), method="HEAD", path=".*/manifests/v2")
+        with pytest.raises(DeniedError) as caught:
+            await resolved(registry, "requests/failing")
+        assert caught.value.listed == 3
+        setting.proxy.inject(answers(403), path=".*/tags/list")
+        with pytest.raises(DeniedError) as caught:
+            await resolved(registry, "requests/failing")
+        assert caught.value.listed == 0
+
+
+async def test_a_platform_that_indexes_share_is_read_once(setting: Setting) -> None:
+    repository = "requests/platforms"
+    children = [push_image(setting.url, repository, platform=f"linux/{number}", seed="x") for number in range(3)]
+    for number in range(3):
+        push_index(setting.url, repository, [f"v{number}"], children=children[: number + 1])
+    async with opened(setting.proxy.url) as registry:
+        await dated(registry, repository)
+    assert kinds(setting.proxy.requests) == {"GET tags": 1, "GET manifests": 3 + 3, "GET blobs": 3}
 
 
 @pytest.mark.parametrize(
@@ -294,6 +516,25 @@ async def test_known_facts_are_not_fetched_again(setting: Setting) -> None:
     assert references(setting.proxy.requests, "HEAD") == ["index"]
     assert inventory.manifests[parse_digest(image)].created == DAY[1]
     assert inventory.manifests[parse_digest(index)].children == (image,)
+
+
+async def test_known_facts_are_kept_and_spare_a_platform_its_requests(setting: Setting) -> None:
+    repository = "requests/known-platforms"
+    image = push_image(setting.url, repository, ["image", "again"], created=DAY[1])
+    push_index(setting.url, repository, ["index"], children=[image])
+    fact = Manifest(parse_digest(image), Format.IMAGE, created=DAY[2], keep="true")
+    async with opened(setting.proxy.url) as registry:
+        inventory = await registry.inventory(
+            repository,
+            lambda _: Needs(dated=frozenset({"index"}), resolved=frozenset({"image", "again"})),
+            {fact.digest: fact},
+        )
+        again = await registry.inventory(repository, lambda _: Needs(dated=frozenset({"image"})), {fact.digest: fact})
+    # Of the index, and of the image for its tag.
+    assert kinds(setting.proxy.requests) == {"GET tags": 2, "GET manifests": 2, "HEAD manifests": 2}
+    assert inventory.manifests[fact.digest] == fact
+    assert inventory.manifests[inventory.tags["index"]].created == DAY[2]
+    assert (again.manifests[fact.digest].created, again.manifests[fact.digest].keep) == (DAY[2], "true")
 
 
 # Builders

@@ -1,5 +1,7 @@
 """What every scene shares: a control plane, the operator, a policy that plans and prunes, and the comparison."""
 
+import base64
+import gzip
 import json
 import os
 import re
@@ -119,18 +121,23 @@ class _Performance:
         self._show_reasons()
         unchanged = scene.contents() == before
 
-        step("Set dryRun: false; the changed policy is only planned, too")
-        self._kubectl("patch", "rcp", POLICY, "--type=merge", "-p", '{"spec":{"dryRun":false}}')
-        self._wait_for("the second plan", lambda status: status.get("plan", {}).get("observedGeneration") == 2)
+        step("Set dryRun: false and request a run: what was published today has a day of grace, and nothing goes")
+        self._change({"dryRun": False}, generation=2)
+        self._request("today")
         unchanged = unchanged and scene.contents() == before
 
-        step("Request a run")
-        self._show("annotate", "rcp", POLICY, "registrycleanup.dev/run-requested-at=now")
-        self._wait_for("the run", lambda status: status.get("lastHandledRunRequest") == "now")
+        step("Set gracePeriod: 0s, so that the demo need not last a day, and want approval: the run stops at its plan")
+        self._change({"gracePeriod": "0s", "approval": {"required": True}}, generation=3)
+        self._request("now")
+        unchanged = unchanged and scene.contents() == before
+
+        step("Approve that plan, and no other")
+        self._show("annotate", "rcp", POLICY, f"registrycleanup.dev/approve-plan={self._status()['plan']['hash']}")
+        self._wait_for("the approved run", lambda status: status["lastRun"]["trigger"] == "Resume")
         status = self._status()
-        self._show("get", "rcp")
-        say(f"{status['lastRun']['phase']}: {status['lastRun']['message']}")
+        self._tell_last_run()
         self._show("get", "events", "--sort-by=.metadata.creationTimestamp")
+        self._show_report(status["lastRun"]["reportRef"])
         after = scene.contents()
         scene.compare(before, after)
         return unchanged and self._as_planned(status, before, after) and scene.whole(after)
@@ -160,6 +167,32 @@ class _Performance:
             "metadata": {"name": POLICY, "namespace": self._scene.namespace},
             "spec": {**self._scene.spec(), **schedule, "dryRun": True},
         }
+
+    def _change(self, spec: dict[str, Any], generation: int) -> None:
+        """Change the policy and wait for its plan: a changed policy is only planned."""
+        self._show("patch", "rcp", POLICY, "--type=merge", "-p", json.dumps({"spec": spec}))
+        self._wait_for("the plan", lambda status: status.get("plan", {}).get("observedGeneration") == generation)
+
+    def _request(self, value: str) -> None:
+        """Request a run and wait for its end."""
+        self._show("annotate", "rcp", POLICY, "--overwrite", f"registrycleanup.dev/run-requested-at={value}")
+        self._wait_for("the run", lambda status: status.get("lastHandledRunRequest") == value)
+        self._tell_last_run()
+
+    def _tell_last_run(self) -> None:
+        last = self._status()["lastRun"]
+        self._show("get", "rcp")
+        say(f"{last['phase']}: {last['message']}")
+
+    def _show_report(self, reference: dict[str, str]) -> None:
+        """Show the first lines of the full report, and how a person reads it."""
+        key = reference["key"].replace(".", r"\.")
+        path = "{.binaryData." + key + "}"
+        command = ["get", "configmap", reference["name"], "-o", f"jsonpath={path}"]
+        say(f"$ kubectl {shlex.join(command)} | base64 -d | gunzip")
+        lines = gzip.decompress(base64.b64decode(self._kubectl(*command))).decode().splitlines()
+        for line in [*lines[:_SHOWN], f"and {len(lines) - _SHOWN} more"]:
+            say(line)
 
     def _show_plan(self) -> None:
         status = self._status()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.controlplane import ControlPlane
+from tests.support.controlplane import ControlPlane, control_plane
 from tests.support.processes import wait_until
 
 _CRDS = Path(__file__).parents[2] / "crds"
@@ -28,6 +28,7 @@ _BASE: Mapping[str, Any] = {
         "rules": [{"name": "builds", "tags": {"include": ["build-[0-9]+"]}, "olderThan": "30d"}],
     },
 }
+_EXTRA = {"apiVersion": "x.io/v1", "kind": "Thing", "jsonPath": ".spec.image"}
 _RULE = _BASE["spec"]["rules"][0]
 
 # What is set where, the field that the answer must name, and words that must stand in it.
@@ -173,6 +174,67 @@ _REFUSED: list[tuple[str, object, str, str]] = [
     ("spec.rules.0.keep", {}, "spec.rules[0].keep.mostRecent", "keep needs mostRecent"),
     ("spec.rules.0.keep.mostRecent", 0, "spec.rules[0].keep.mostRecent", "greater than or equal to 1"),
     ("spec.rules.0.keep.mostRecent", 100001, "spec.rules[0].keep.mostRecent", "less than or equal to 100000"),
+    ("spec.rules.0.orderBy", "Semver", "spec.rules[0].orderBy", "supported values"),
+    ("spec.rules.0.extract", "n", "spec.rules[0].extract", "extract needs orderBy: SemVer, Numerical or Alphabetical"),
+    (
+        "spec.rules.0",
+        _RULE | {"orderBy": "Date", "extract": "n", "tags": {"include": ["(?P<n>.*)"]}},
+        "spec.rules[0].extract",
+        "extract needs orderBy",
+    ),
+    (
+        "spec.rules.0",
+        _RULE | {"orderBy": "SemVer", "extract": "n", "tags": {"include": ["(?P<n>.*)", "(?P<no>.*)"]}},
+        "spec.rules[0].extract",
+        "every tags.include must define the group that extract names",
+    ),
+    (
+        "spec.rules.0",
+        _RULE | {"orderBy": "SemVer", "extract": "1n", "tags": {"include": ["(?P<n>.*)"]}},
+        "spec.rules[0].extract",
+        "must be the name of a group",
+    ),
+    (
+        "spec.rules.0",
+        _RULE | {"orderBy": "SemVer", "extract": "n" * 64, "tags": {"include": ["(?P<n>.*)"]}},
+        "spec.rules[0].extract",
+        "more than 63",
+    ),
+    # the guards
+    ("spec.gracePeriod", "1w", "spec.gracePeriod", "such as 30d, 12h or 1d12h"),
+    ("spec.gracePeriod", "0", "spec.gracePeriod", "at least 2"),
+    ("spec.gracePeriod", 0, "spec.gracePeriod", "must be of type string"),
+    ("spec.gracePeriod", "36500d1s", "spec.gracePeriod", "at most 36500d"),
+    ("spec.limits.maxDeletions", 0, "spec.limits.maxDeletions", "greater than or equal to 1"),
+    ("spec.limits.maxDeletions", 1_000_001, "spec.limits.maxDeletions", "less than or equal to 1000000"),
+    ("spec.limits.maxPercentPerRepository", 0, "spec.limits.maxPercentPerRepository", "greater than or equal to 1"),
+    ("spec.limits.maxPercentPerRepository", 101, "spec.limits.maxPercentPerRepository", "less than or equal to 100"),
+    ("spec.limits.onExceeded", "Ignore", "spec.limits.onExceeded", "supported values"),
+    ("spec.limits.maxDeletion", 5, "spec.limits.maxDeletion", "unknown field"),
+    # inUse
+    ("spec.inUse", {"enable": False}, "spec.inUse.enable", "unknown field"),
+    ("spec.inUse", {"namespaceSelector": {}}, "spec.inUse.namespaceSelector", "for all namespaces remove"),
+    (
+        "spec.inUse",
+        {"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}},
+        "spec.inUse.namespaceSelector.matchExpressions[0]",
+        "not allowed for Exists",
+    ),
+    *(
+        ("spec.inUse", {"extraReferencesFrom": [_EXTRA | change]}, f"spec.inUse.extraReferencesFrom[0].{field}", words)
+        for change, field, words in (
+            ({"apiVersion": "x.io"}, "apiVersion", "must be an apiVersion"),
+            ({"kind": "things"}, "kind", "must be a kind"),
+            ({"jsonPath": "spec.image"}, "jsonPath", "must be a path of fields after a dot"),
+            ({"jsonPath": ".spec[?(@.x)]"}, "jsonPath", "must be a path of fields after a dot"),
+            ({"jsonPath": ".spec['x"}, "jsonPath", "must be a path of fields after a dot"),
+        )
+    ),
+    ("spec.inUse", {"referencesConfigMapRef": {"name": "Up"}}, "spec.inUse.referencesConfigMapRef.name", "lower case"),
+    ("spec.inUse", {"aliases": ["/hub"]}, "spec.inUse.aliases[0]", "must be a path prefix"),
+    ("spec.approval.required", "yes", "spec.approval.required", "must be of type boolean"),
+    ("spec.approval", True, "spec.approval", "must be of type object"),
+    ("spec.untagged", "delete", "spec.untagged", "supported values"),
     # the rest
     ("spec.keepTags", ["v1", "["], "spec.keepTags[1]", "missing closing ]"),
     ("spec.keepTags", [""], "spec.keepTags[0]", "at least 1"),
@@ -215,6 +277,42 @@ _ACCEPTED: list[tuple[str, object]] = [
     ("spec.rules.0.olderThan", "36500d"),
     ("spec.rules.0.olderThan", "1d12h30m15s"),
     ("spec.rules.0.olderThan", "007d"),
+    *[
+        (
+            "spec.rules.0",
+            {
+                "name": "versions",
+                "tags": {"include": ["v(?P<number>.*)", "(?P<number>[0-9]+)-(?P<rest>.*)"]},
+                "keep": {"mostRecent": 3},
+                "orderBy": order_by,
+                "extract": "number",
+            },
+        )
+        for order_by in ("SemVer", "Numerical", "Alphabetical")
+    ],
+    ("spec.rules.0.orderBy", "SemVer"),
+    ("spec.gracePeriod", "0s"),
+    ("spec.gracePeriod", "36500d"),
+    ("spec.inUse", {"enabled": False}),
+    (
+        "spec.inUse",
+        {
+            "namespaceSelector": {
+                "matchLabels": {"team": "a"},
+                "matchExpressions": [{"key": "env", "operator": "NotIn", "values": ["test"]}],
+            },
+            "includeHistory": False,
+            "referencesConfigMapRef": {"name": "other-cluster"},
+            "aliases": ["docker-hub", "mirror/quay"],
+        },
+    ),
+    *(
+        ("spec.inUse", {"extraReferencesFrom": [_EXTRA | {"jsonPath": path}]})
+        for path in ("$.spec.image", "{.spec.image}", ".spec['odd.key/x'][0].a[*].*", '.spec["a"]', ".by-name[*].image")
+    ),
+    ("spec.limits", {"maxDeletions": 1_000_000, "maxPercentPerRepository": 100, "onExceeded": "Truncate"}),
+    ("spec.approval", {"required": True}),
+    ("spec.untagged", "Delete"),
     ("spec.minTagsPerRepository", 0),
     ("spec.schedule", "*/15  0-6,22 1,15 JAN-mar MON-FRI"),
     ("spec.schedule", "@hourly"),
@@ -222,17 +320,23 @@ _ACCEPTED: list[tuple[str, object]] = [
 
 
 @pytest.fixture(scope="module")
-def api(plane: ControlPlane) -> ControlPlane:
-    plane.kubectl("apply", "-f", str(_CRD))
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(_CRD))
-    # Discovery and the published schema follow a moment later.
-    wait_until(lambda: "FIELDS" in plane.kubectl("explain", "rcp.spec.rules", check=False), 30, "the published schema")
-    return plane
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Run a control plane of its own: on the shared one the operator of other tests would write status, too."""
+    with control_plane(tmp_path_factory.mktemp("crd")) as plane:
+        plane.kubectl("apply", "-f", str(_CRD))
+        plane.wait_for_crds("registrycleanuppolicies.registrycleanup.dev")
+
+        def published() -> bool:
+            return "FIELDS" in plane.kubectl("explain", "rcp.spec.rules", check=False)
+
+        # Discovery and the published schema follow a moment later.
+        wait_until(published, 30, "the published schema")
+        yield plane
 
 
 @pytest.fixture
 def created(api: ControlPlane) -> Iterator[ControlPlane]:
-    """Yield an API server that has the sample policy, and leave none for the operator of other tests."""
+    """Yield an API server that has the sample policy."""
     policy = _with("spec.schedule", "0 3 * * *")
     api.kubectl("create", "-f", "-", stdin=json.dumps(policy))
     yield api
@@ -261,10 +365,11 @@ def test_a_sample_is_accepted_without_a_warning(api: ControlPlane, sample: Path)
 
 
 def test_the_largest_policy_stays_within_the_cost_limit_of_the_api_server(api: ControlPlane) -> None:
-    regexes, globs = ["(a|b)*" * 85] * 32, ["x" * 256] * 64
+    regexes, globs = ["(a|b)*" * 73 + f"(?P<{'n' * 63}>)"] * 32, ["x" * 256] * 64
     tags = {"include": regexes, "exclude": regexes}
     repositories = {"include": globs, "exclude": globs}
     rule = {"tags": tags, "repositories": repositories, "olderThan": "36500d", "keep": {"mostRecent": 1}}
+    rule |= {"orderBy": "Alphabetical", "extract": "n" * 63}
     policy = _with("spec.rules", [{"name": f"{n:063}"} | rule for n in range(32)])
     policy["spec"]["repositories"] = repositories
     policy["spec"]["keepTags"] = ["(a|b)*" * 85] * 64
@@ -278,8 +383,10 @@ def test_what_is_left_out_becomes_the_careful_default(api: ControlPlane) -> None
     expected["registry"] |= {"insecure": False, "type": "Auto"}
     expected["registry"]["caConfigMapRef"]["key"] = "ca.crt"
     expected |= {"dryRun": True, "pruneLatest": False, "minTagsPerRepository": 1, "suspend": False}
-    expected |= {"tagDate": "Auto"}
-    expected["rules"][0]["includeManaged"] = False
+    expected |= {"tagDate": "Auto", "untagged": "Keep", "gracePeriod": "24h", "approval": {"required": False}}
+    expected["limits"] = {"maxDeletions": 1000, "maxPercentPerRepository": 50, "onExceeded": "Abort"}
+    expected["inUse"] = {"enabled": True, "includeHistory": True}
+    expected["rules"][0] |= {"includeManaged": False, "orderBy": "Date"}
     assert answer["spec"] == expected
 
 
@@ -288,7 +395,13 @@ def test_kubectl_explain_says_what_rules_do(api: ControlPlane) -> None:
     assert "the first rule whose repositories and tags.include match a tag owns it" in answer
     assert "a rule has at least one of the two" in answer
     assert "Number of images" in api.kubectl("explain", "rcp.spec.rules.keep.mostRecent")
-    assert "registrycleanup.dev/run-requested-at" in api.kubectl("explain", "rcp")
+    semantics = " ".join(api.kubectl("explain", "rcp").split())
+    assert "registrycleanup.dev/run-requested-at" in semantics
+    assert (
+        "A real run prunes only what a fresh plan and the published one (gracePeriod, approval) both contain"
+        in semantics
+    )
+    assert "a digest that runs or could be rolled back to keeps every tag on it" in semantics
 
 
 def test_a_description_leaves_the_breaking_of_lines_to_kubectl() -> None:
@@ -340,7 +453,10 @@ def test_spec_and_status_are_written_apart(api: ControlPlane) -> None:
     ("status", "field"),
     [
         ({"lastRun": {"phase": "Done"}}, "status.lastRun.phase"),
-        ({"lastRun": {"trigger": "Resume"}}, "status.lastRun.trigger"),
+        ({"lastRun": {"trigger": "Whim"}}, "status.lastRun.trigger"),
+        ({"lastRun": {"reportRef": {"cutRepositories": -1}}}, "status.lastRun.reportRef.cutRepositories"),
+        ({"plan": {"reclaimableBytes": -1}}, "status.plan.reclaimableBytes"),
+        ({"lastHandledApproval": "a" * 129}, "status.lastHandledApproval"),
         ({"lastRun": {"counts": {"tagsPruned": -1}}}, "status.lastRun.counts.tagsPruned"),
         ({"plan": {"sample": [{}] * 11}}, "status.plan.sample"),
         ({"nextScheduleTime": "tomorrow"}, "status.nextScheduleTime"),
@@ -353,6 +469,17 @@ def test_a_status_outside_the_vocabulary_is_refused(
     patch = json.dumps({"status": status})
     answer = created.kubectl("patch", "rcp", "sample", "--subresource=status", "--type=merge", "-p", patch, check=False)
     assert f"{field}:" in answer
+
+
+def test_a_status_may_say_that_a_plan_waits_and_was_resumed(created: ControlPlane) -> None:
+    status = {
+        "lastHandledApproval": "a" * 64,
+        "lastRun": {"phase": "AwaitingApproval", "trigger": "Resume", "reportRef": {"name": "r", "key": "k"}},
+        "plan": {"prunableFrom": "2026-11-23T03:00:05Z", "reclaimableBytes": 5_000_000_000_000, "untaggedManifests": 3},
+    }
+    patch = json.dumps({"status": status})
+    created.kubectl("patch", "rcp", "sample", "--subresource=status", "--type=merge", "-p", patch)
+    assert json.loads(created.kubectl("get", "rcp", "sample", "-o", "json"))["status"] == status
 
 
 def test_every_field_is_described() -> None:

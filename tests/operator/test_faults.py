@@ -73,6 +73,8 @@ def test_a_missing_secret_is_named_and_its_creation_heals(locked: RegistryServer
     healed = namespace.planned()
     assert conditions(healed) == {
         "DeleteSupported": "True",
+        "InUseKnown": "True",
+        "LimitExceeded": "False",
         "Ready": "True",
         "Reconciling": "False",
         "RegistryReachable": "True",
@@ -177,11 +179,11 @@ def test_a_useless_ca_config_map_is_named(
     assert "spec.registry.caConfigMapRef" in message
 
 
-def test_a_ca_config_map_that_may_not_be_read_names_the_grant(namespace: Namespace) -> None:
+def test_a_ca_config_map_is_read_without_a_grant(namespace: Namespace) -> None:
     namespace.create_config_map({"ca.crt": "x"})
     ca = {"caConfigMapRef": {"name": "ca"}}
     namespace.apply(policy_spec(f"https://127.0.0.1:{free_port()}", registry=ca))
-    assert "kubectl create rolebinding" in namespace.stalled("CredentialsNotGranted")
+    assert "holds no PEM certificate" in namespace.stalled("InvalidCABundle")
 
 
 def test_an_unreachable_host_is_named_and_no_reason_to_be_stalled(
@@ -229,6 +231,35 @@ def test_a_registry_that_deletes_nothing_says_so_already_in_the_plan(
         assert condition(asked, "DeleteSupported")["status"] == "False"
         assert last_run(asked)["counts"]["tagsPruned"] == 0
         assert crane.ls(f"{registry.host}/team/app") == _ALL
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_a_registry_that_is_read_only_says_so_and_is_pruned_once_it_is_not(
+    version: Version, namespace: Namespace, tmp_path: Path, crane: Crane
+) -> None:
+    with distribution(version, tmp_path / "registry") as registry:
+        push_builds(registry.url)
+        storage = registry.storage
+    with distribution(version, tmp_path / "read-only", storage=storage, readonly=True) as registry:
+        namespace.apply(policy_spec(registry.url, dryRun=False))
+        planned = namespace.planned()
+        supported = condition(planned, "DeleteSupported")
+        assert (supported["status"], supported["reason"]) == ("False", "ReadOnly")
+        assert "REGISTRY_STORAGE_MAINTENANCE_READONLY" in supported["message"]
+        assert planned["status"]["plan"]["deletions"] == 3
+        asked = namespace.run("now")
+        assert last_run(asked)["phase"] == "Failed"
+        assert condition(asked, "Stalled")["reason"] == "ReadOnly"
+        assert condition(asked, "DeleteSupported")["reason"] == "ReadOnly"
+        assert last_run(asked)["counts"]["tagsPruned"] == 0
+        assert crane.ls(f"{registry.host}/team/app") == _ALL
+    with distribution(version, tmp_path / "writable", storage=storage) as registry:
+        namespace.change({"registry": {"url": registry.url}})
+        mended = namespace.planned()
+        reason = "ByDigest" if version == "2" else "ByTag"
+        assert condition(mended, "DeleteSupported")["reason"] == reason
+        assert last_run(namespace.run("once more"))["counts"]["tagsPruned"] == 3
+        assert crane.ls(f"{registry.host}/team/app") == _KEPT
 
 
 _BROKEN: list[tuple[str, Fault, str]] = [

@@ -12,8 +12,10 @@ from kubernetes.aio import client
 
 from registry_cleanup.application import Application, SystemClock
 from registry_cleanup.kube.api import KubernetesAPI
+from registry_cleanup.kube.raw import RawAPI
+from registry_cleanup.policy_task import PolicyTask
 from registry_cleanup.settings import Settings
-from registry_cleanup.supervisor import Places, PolicyTask
+from registry_cleanup.supervisor import Places
 from tests.support.crane import Crane
 from tests.support.faulty import FaultyRegistry, before, faulty_registry
 from tests.support.operator import Operator, operator
@@ -237,26 +239,38 @@ def test_a_request_that_sigkill_cut_short_is_done_again(
 def test_nothing_is_pruned_while_the_policy_cannot_be_read_and_the_operator_recovers(
     proxy: FaultyRegistry, registry3: RegistryServer, own_namespace: Namespace, crane: Crane, tmp_path: Path
 ) -> None:
-    slow = 1.5  # seconds for each deletion: ten of them outlast what the guard believes without a look
+    gate = Gate()
+    proxy.inject(before(gate), method="DELETE", path=".*/manifests/build-.*", times=1)
+    slow = 1.5  # seconds for each deletion: nine of them outlast what the guard believes without a look
     proxy.inject(before(lambda: time.sleep(slow)), method="DELETE", path=".*/manifests/build-.*")
     own_namespace.apply(policy_spec(proxy.url, dryRun=False))
     with operator(own_namespace.plane, tmp_path / "operator") as running:
         own_namespace.planned()
         own_namespace.request_run("now")
-        wait_until(lambda: _left(crane, registry3) < _BUILDS, LIMIT, "the first deletion", running.process)
+        gate.wait()
         with own_namespace.plane.api_server_down():
-            _wait_for_end(running, own_namespace)
-            assert _finished(running, own_namespace) == ["Interrupted"]
+            gate.open()
+            # The run's end waits for the API server, which keeps the published plan.
+            wait_until(lambda: _stopped(running, own_namespace), LIMIT, "the end of pruning", running.process)
             left = _left(crane, registry3)
             assert left > 2
+            assert _finished(running, own_namespace) == []
         proxy.heal()
         done = own_namespace.handled("now")
         assert (last_run(done)["phase"], last_run(done)["dryRun"]) == ("Succeeded", False)
         assert _left(crane, registry3) == 2
+        assert _finished(running, own_namespace) == ["Interrupted", "Succeeded"]
+        assert last_run(done)["counts"]["tagsPruned"] == left - 2
         # It hears of changes again, too.
         own_namespace.change({"minTagsPerRepository": 0})
         own_namespace.planned()
         assert running.process.exit_code is None
+
+
+def _stopped(operator: Operator, namespace: Namespace) -> bool:
+    """Tell whether the operator has logged that it prunes nothing more, since it cannot read the policy."""
+    words = "the policy cannot be read, so nothing more is pruned"
+    return operator.log_lines(policy=f"{namespace.name}/{NAME}", message=words) != []
 
 
 async def test_a_policy_that_went_while_nobody_watched_ends_its_task(own_namespace: Namespace) -> None:
@@ -269,8 +283,8 @@ async def test_a_policy_that_went_while_nobody_watched_ends_its_task(own_namespa
     configuration.host, configuration.ssl_ca_cert = plane.url, str(plane.ca_file)
     configuration.api_key["authorization"] = f"Bearer {plane.admin_token}"
     async with client.ApiClient(configuration) as api_client:
-        application = Application(Settings(), KubernetesAPI(api_client), SystemClock())
+        application = Application(Settings(), KubernetesAPI(api_client), RawAPI(api_client), SystemClock())
         told: list[object] = []
-        task = PolicyTask(application, lambda *what: told.append(what), Places(1), body)
+        task = PolicyTask(application, lambda *what: told.append(what), Places(1).at, lambda *_: None, body)
         await asyncio.wait_for(task.task, LIMIT)
     assert told == []

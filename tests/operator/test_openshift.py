@@ -20,6 +20,7 @@ from tests.support.image_api import ImageApi
 from tests.support.image_api.faults import ApiRequest
 from tests.support.openshift_cluster import (
     ACCOUNT,
+    LOOKED_AT,
     SERVICE_CA,
     SERVICE_CA_KEY,
     STATUS_ROLE,
@@ -29,7 +30,7 @@ from tests.support.openshift_cluster import (
 )
 from tests.support.openshift_config import set_image_config, set_image_pruner
 from tests.support.openshift_rights import Level, grant
-from tests.support.operator import Operator, operator
+from tests.support.operator import OWN_USER, Operator, operator
 from tests.support.policies import (
     BUILDS,
     LIMIT,
@@ -46,6 +47,8 @@ from tests.support.registries import distribution
 
 _BUILDS = {f"build-{build}" for build in range(1, 6)}
 _KEPT = {"build-4", "build-5"}
+# For what prunes nearly all of a large stream.
+_NO_PERCENTAGE = {"maxPercentPerRepository": 100}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +101,10 @@ def _user(namespace: Namespace) -> str:
 
 
 def _spec(namespace: Namespace, *, url: str | None = None, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - values of any field
-    """Return a policy as docs/openshift.md has it, or with a url, whose CA it must name then."""
+    """Return a policy as docs/openshift.md has it, or with a url, whose CA it must name then.
+
+    What it plans may go in the next run.
+    """
     registry = {"serviceAccountName": ACCOUNT, **changes.pop("registry", {})}
     registry |= {"type": "OpenShift"} if url is None else {"url": url, "caConfigMapRef": {"name": "ca"}}
     include = changes.pop("include", [f"{namespace.name}/*"])
@@ -106,6 +112,7 @@ def _spec(namespace: Namespace, *, url: str | None = None, **changes: Any) -> di
         "registry": registry,
         "repositories": {"include": include},
         "rules": [dict(BUILDS)],
+        "gracePeriod": "0s",
         "dryRun": False,
         **changes,
     }
@@ -160,7 +167,11 @@ def test_everything_bears_the_policys_service_account_and_nothing_the_operators(
 ) -> None:
     project.apply(_spec(project))
     _pruned(cluster, project)
-    assert {request.user for request in cluster.images.requests} == {_user(project)}
+    by_others = [request for request in cluster.images.requests if request.user != _user(project)]
+    # The operator itself only looks which images streams refer to, in the whole cluster.
+    assert {request.user for request in by_others} == {OWN_USER}
+    assert {request.method for request in by_others} == {"GET"}
+    assert {request.path for request in by_others} == LOOKED_AT
     assert {_claims(token)["sub"] for token in _tokens(cluster.registry.requests)} == {_user(project)}
     # An access review bears the token too, but never gets here; what changes something certainly does.
     assert [request.method for request in cluster.images.requests].count("DELETE") == 3
@@ -450,7 +461,7 @@ def test_a_service_account_that_is_deleted_during_the_run_ends_it(
 ) -> None:
     """Its token is accepted for some 10 seconds more."""
     _push_builds(cluster.images, project.name, "large", number=100)
-    project.apply(_spec(project, include=[f"{project.name}/large"]))
+    project.apply(_spec(project, include=[f"{project.name}/large"], limits=_NO_PERCENTAGE))
     project.planned()
     cluster.images.contention(seconds=0.25, at_once=None)
     with cluster.images.on_request(_once(lambda: _delete_account(cluster, project)), method="DELETE"):
@@ -520,7 +531,7 @@ def test_image_streams_that_cannot_be_listed_whole_are_not_pruned_at_all(
     """The second of two pages fails."""
     for number in range(600):
         cluster.images.push(project.name, f"many-{number:03}", "build-1", created=days_ago(40))
-    project.apply(_spec(project))
+    project.apply(_spec(project, inUse={"enabled": False}))  # or the look at what is in use would fail first
     before = project.planned()["status"]["plan"]
     failing = ExitStack()
 
@@ -689,7 +700,7 @@ def test_a_run_with_the_least_role_that_sigkill_cut_short_ends_as_planned(
         gate = Gate()
         hook = _after(10, gate)
         with operator(own_namespace.plane, tmp_path / "first") as first:
-            own_namespace.apply(_spec(own_namespace))
+            own_namespace.apply(_spec(own_namespace, limits=_NO_PERCENTAGE))
             planned = own_namespace.planned()
             assert planned["status"]["plan"]["deletions"] == 3 + 18 + 18
             with cluster.images.on_request(hook, method="DELETE"):

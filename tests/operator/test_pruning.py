@@ -86,11 +86,18 @@ def test_a_policy_prunes_what_its_plan_said_when_it_is_asked_and_nothing_before(
     status, run = first["status"], last_run(first)
     kept = {"MostRecent": 6, "UnknownDate": 1, "Unmatched": 1, "KeepTags": 1, **({} if by_tag else {"SharedDigest": 1})}
     assert status["observedGeneration"] == 1
-    assert conditions(first) == {**_PLANNED, "RegistryReachable": "True", "DeleteSupported": "True"}
+    assert conditions(first) == {
+        **_PLANNED,
+        "RegistryReachable": "True",
+        "DeleteSupported": "True",
+        "InUseKnown": "True",
+        "LimitExceeded": "False",
+    }
     assert condition(first, "DeleteSupported")["reason"] == ("ByTag" if by_tag else "ByDigest")
     assert {one["observedGeneration"] for one in status["conditions"]} == {1}
     assert (run["phase"], run["trigger"], run["dryRun"]) == ("Succeeded", "SpecChange", True)
-    assert run["keptByReason"] == kept
+    # Nothing was published before, so all that is planned would have to wait.
+    assert run["keptByReason"] == kept | {"GracePeriod": len(going)}
     assert run["counts"] == {
         "repositoriesScanned": 3,
         "repositoriesFailed": 0,
@@ -111,6 +118,7 @@ def test_a_policy_prunes_what_its_plan_said_when_it_is_asked_and_nothing_before(
     dry = namespace.run("dry")
     assert last_run(dry)["trigger"] == "Request"
     assert last_run(dry)["dryRun"] is True
+    assert last_run(dry)["keptByReason"] == kept
     assert dry["status"]["plan"]["hash"] == status["plan"]["hash"]
     assert _tags(crane, registry) == filled
 
@@ -258,12 +266,14 @@ def test_a_suspended_policy_does_nothing_until_it_is_resumed(
 def test_two_policies_do_not_disturb_each_other(
     registry2: RegistryServer, registry3: RegistryServer, namespace: Namespace, crane: Crane
 ) -> None:
-    for registry in (registry2, registry3):
-        push_builds(registry.url)
+    push_builds(registry2.url, "slow/app")
+    push_builds(registry3.url)
     with faulty_registry(registry2.url) as slow:
         gate = Gate()
         slow.inject(before(gate), method="GET", path=".*/tags/list")
-        namespace.apply(policy_spec(slow.url, dryRun=False), "slow")
+        # Of other repositories, or the second would have to see first whether this is its registry, too.
+        repositories = {"include": ["slow/**"]}
+        namespace.apply(policy_spec(slow.url, dryRun=False, repositories=repositories), "slow")
         gate.wait()
         namespace.apply(policy_spec(registry3.url, dryRun=False), "quick")
         namespace.planned("quick")
@@ -272,9 +282,9 @@ def test_two_policies_do_not_disturb_each_other(
         assert _tags(crane, registry3) == {"team/app": ["build-4", "build-5"]}
         gate.open()
         namespace.planned("slow")
-        assert len(_tags(crane, registry2)["team/app"]) == 5
+        assert len(_tags(crane, registry2)["slow/app"]) == 5
         namespace.run("go", "slow")
-    assert _tags(crane, registry2) == {"team/app": ["build-4", "build-5"]}
+    assert _tags(crane, registry2) == {"slow/app": ["build-4", "build-5"]}
 
 
 def test_twenty_policies_at_once_are_all_planned(registry3: RegistryServer, namespace: Namespace) -> None:
@@ -296,14 +306,21 @@ def test_two_policies_that_select_one_repository_do_not_empty_it(
         for kind in ("feature", "nightly"):
             tag = f"{kind}-{number}"
             push_image(registry3.url, "team/app", [tag], created=days_ago(40 + number), seed=tag)
+    limits = {"maxPercentPerRepository": 100}
     for kind in ("feature", "nightly"):
         rules = [{"name": kind, "tags": {"include": [f"{kind}-.*"]}, "olderThan": "7d"}]
-        namespace.apply(policy_spec(registry3.url, rules=rules, dryRun=False), name=kind)
+        namespace.apply(policy_spec(registry3.url, rules=rules, limits=limits, dryRun=False), name=kind)
     for kind in ("feature", "nightly"):
         namespace.planned(kind)
     for kind in ("feature", "nightly"):
         namespace.request_run("now", kind)
     for kind in ("feature", "nightly"):
         namespace.handled("now", kind)
-    # Each plan counts on the other's tags to fill the floor of one tag, unless the second sees what the first left.
-    assert len(crane.ls(f"{registry3.host}/team/app")) == 1
+    # Each plan would count on the other's tags to fill the floor of one tag: only the older policy prunes.
+    assert crane.ls(f"{registry3.host}/team/app") == sorted(f"nightly-{number}" for number in range(20))
+    assert last_run(namespace.policy("nightly"))["keptByReason"] == {"PolicyConflict": 20}
+    # Once the younger may prune, it sees what the older has left.
+    namespace.delete("feature")
+    namespace.run("publish", "nightly")
+    assert last_run(namespace.run("prune", "nightly"))["counts"]["tagsPruned"] == 19
+    assert crane.ls(f"{registry3.host}/team/app") == ["nightly-0"]

@@ -44,11 +44,16 @@ def test_times_that_were_missed_count_once(
     due = now - timedelta(minutes=5)
     long_ago = _rfc3339(due - timedelta(hours=3))
     own_namespace.apply(policy_spec(registry3.url, dryRun=dry_run, schedule=f"{due.minute} * * * *"))
-    plan = {"hash": "0" * 64, "observedGeneration": 1, "generatedAt": long_ago, "deletions": 3, "sample": []}
-    own_namespace.write_status({"observedGeneration": 1, "lastScheduleTime": long_ago, "plan": plan})
+    with operator(own_namespace.plane, tmp_path / "first"):
+        own_namespace.planned()
+    # As if that had been hours ago.
+    own_namespace.write_status({"lastScheduleTime": long_ago, "plan": {"generatedAt": long_ago}})
     with operator(own_namespace.plane, tmp_path / "operator") as running:
         done = own_namespace.wait(
-            lambda policy: last_run(policy).get("phase") == "Succeeded", "the scheduled run", NAME, running.process
+            lambda policy: (last_run(policy)["trigger"], last_run(policy)["phase"]) == ("Schedule", "Succeeded"),
+            "the scheduled run",
+            NAME,
+            running.process,
         )
         # What follows a run comes at once after it, so a second catching up would be seen before this plan.
         own_namespace.change({"minTagsPerRepository": 0})

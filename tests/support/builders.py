@@ -8,9 +8,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from registry_cleanup.domain.closure import DeletionUnit
-from registry_cleanup.domain.inventory import Format, Inventory, Manifest
+from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
+from registry_cleanup.domain.inventory import Blob, Format, Inventory, Manifest
+from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.plan import RepositoryPlan, plan_repository
-from registry_cleanup.domain.policy import Policy, RepositoryGlob, RepositorySelector, Rule, TagDate, TagPattern
+from registry_cleanup.domain.policy import (
+    Limits,
+    Policy,
+    RepositoryGlob,
+    RepositorySelector,
+    Rule,
+    TagDate,
+    TagPattern,
+    Untagged,
+)
 from registry_cleanup.domain.reference import Digest, parse_digest
 from registry_cleanup.domain.verdict import Verdict
 
@@ -33,15 +44,34 @@ def referrer_tag(word: str, suffix: str = "") -> str:
     return digest(word).replace(":", "-") + suffix
 
 
-def image(word: str, created: datetime | float | None = 100, *, subject: str | None = None) -> Manifest:
-    """Return an image; `created` is an instant, or an age in days at `NOW`."""
+def image(
+    word: str,
+    created: datetime | float | None = 100,
+    *,
+    subject: str | None = None,
+    config: str | None = None,
+    blobs: Mapping[str, int] | None = None,
+    keep: str | None = None,
+) -> Manifest:
+    """Return an image; `created` is an instant, or an age in days at `NOW`; `blobs` are sizes by word."""
     about = digest(subject) if subject is not None else None
-    return Manifest(digest(word), Format.IMAGE, (), about, _instant(created))
+    named = digest(config) if config is not None else None
+    parts = tuple(Blob(digest(blob), size) for blob, size in (blobs or {}).items())
+    return Manifest(digest(word), Format.IMAGE, (), about, _instant(created), named, parts, keep)
 
 
-def index(word: str, children: Iterable[str], created: datetime | float | None = 100) -> Manifest:
+def index(
+    word: str,
+    children: Iterable[str],
+    created: datetime | float | None = 100,
+    *,
+    subject: str | None = None,
+    keep: str | None = None,
+) -> Manifest:
     """Return an index that lists `children` by their words."""
-    return Manifest(digest(word), Format.INDEX, tuple(digest(child) for child in children), None, _instant(created))
+    about = digest(subject) if subject is not None else None
+    listed = tuple(digest(child) for child in children)
+    return Manifest(digest(word), Format.INDEX, listed, about, _instant(created), keep=keep)
 
 
 def unknown(word: str) -> Manifest:
@@ -58,11 +88,13 @@ def inventory(
     protected: Collection[str] = (),
     managed: Collection[str] = (),
     used: Collection[str] = (),
+    history: Mapping[str, Iterable[str]] | None = None,
+    named_only: bool = False,
     repository: str = REPOSITORY,
 ) -> Inventory:
     """Return a repository: for each tag its manifest, or the word of one that another tag or `others` bring.
 
-    `pushed` are instants, or ages in days at `NOW`.
+    `pushed` are instants, or ages in days at `NOW`; `history` has the words of manifests.
     """
     known = {manifest.digest: manifest for manifest in tags.values() if isinstance(manifest, Manifest)}
     known |= {manifest.digest: manifest for manifest in others}
@@ -78,7 +110,14 @@ def inventory(
         frozenset(protected),
         frozenset(managed),
         frozenset(used),
+        {tag: tuple(digest(word) for word in words) for tag, words in (history or {}).items()},
+        named_only,
     )
+
+
+def in_use(*words: str, tags: Iterable[str] = (), repository: str = REPOSITORY) -> InUse:
+    """Return what is in use: the digests that `words` stand for, and `tags` of one repository."""
+    return InUse(frozenset(digest(word) for word in words), frozenset((repository, tag) for tag in tags))
 
 
 def selector(*include: str, exclude: Iterable[str] = ()) -> RepositorySelector:
@@ -101,11 +140,23 @@ def rule(
     days: float | None = None,
     most_recent: int | None = None,
     include_managed: bool = False,
+    order_by: OrderBy = OrderBy.DATE,
+    extract: str | None = None,
 ) -> Rule:
     """Return a rule over all tags, or over `include`; `days` is its `olderThan`."""
     older_than = timedelta(days=days) if days is not None else None
     included = patterns(*(include or (".*",)))
-    return Rule(name, included, patterns(*exclude), repositories, older_than, most_recent, include_managed)
+    return Rule(
+        name,
+        included,
+        patterns(*exclude),
+        repositories,
+        older_than,
+        most_recent,
+        include_managed,
+        order_by,
+        extract,
+    )
 
 
 def policy(
@@ -116,17 +167,36 @@ def policy(
     uid: str = "a-uid",
     registry: str = "registry.example.com:443",
     tag_date: TagDate = TagDate.AUTO,
+    untagged: Untagged = Untagged.KEEP,
+    grace_hours: float = 24,
+    limits: Limits | None = None,
+    approval_required: bool = False,
 ) -> Policy:
     """Return a policy over all repositories; without a floor, unlike the resource's default."""
-    where = repositories or selector("**")
-    return Policy(uid, registry, where, rules, patterns(*keep_tags), minimum_tags, tag_date)
+    return Policy(
+        uid,
+        registry,
+        repositories or selector("**"),
+        rules,
+        patterns(*keep_tags),
+        minimum_tags,
+        tag_date,
+        untagged,
+        timedelta(hours=grace_hours),
+        limits or Limits(),
+        approval_required,
+    )
 
 
 def planned(
-    what: Policy, repository: Inventory, unit: DeletionUnit = DeletionUnit.DIGEST, now: datetime = NOW
+    what: Policy,
+    repository: Inventory,
+    unit: DeletionUnit = DeletionUnit.DIGEST,
+    now: datetime = NOW,
+    using: InUse = NOTHING_IN_USE,
 ) -> RepositoryPlan:
     """Return the plan of one repository."""
-    return plan_repository(what, repository, unit, now)
+    return plan_repository(what, repository, unit, now, using)
 
 
 def told(verdicts: Iterable[Verdict]) -> dict[str, str]:
@@ -147,6 +217,7 @@ def resource(
 ) -> dict[str, Any]:
     """Return a policy's resource as the API server serves it."""
     metadata: dict[str, Any] = {"namespace": "team", "name": "builds", "uid": "a-uid", "generation": generation}
+    metadata["creationTimestamp"] = "2026-06-01T09:30:00Z"
     if annotations is not None:
         metadata["annotations"] = dict(annotations)
     return {"metadata": metadata, "spec": dict(minimal_spec() if spec is None else spec)}

@@ -1,20 +1,30 @@
 """Our registry client as the composition root opens it, with a credential and a clock of the test's choice."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from typing_extensions import override
 
-from registry_cleanup.domain.deletion import Deletion, Outcome
+from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome, UsedSince
+from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
 from registry_cleanup.domain.inventory import Inventory, Needs
+from registry_cleanup.domain.ownership import needs
 from registry_cleanup.domain.plan import RepositoryPlan, plan_repository
-from registry_cleanup.domain.policy import Policy, RepositoryGlob, RepositorySelector, Rule, TagPattern
-from registry_cleanup.domain.rules import needs
+from registry_cleanup.domain.policy import Policy, RepositoryGlob, RepositorySelector, Rule, TagPattern, Untagged
+from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.trust import Endpoint, Host, TrustedHosts
-from registry_cleanup.ports import Clock, Credential, CredentialKind, CredentialSource, Registry, RegistryAddress
+from registry_cleanup.ports import (
+    Clock,
+    Credential,
+    CredentialKind,
+    CredentialSource,
+    Proceed,
+    Registry,
+    RegistryAddress,
+)
 from registry_cleanup.registry.backend import DistributionRegistry, open_registry
 from registry_cleanup.registry.transport import Limits
 from tests.support.http import Received
@@ -104,11 +114,11 @@ async def dated(registry: Registry, repository: str) -> Inventory:
     return await registry.inventory(repository, lambda tags: Needs(dated=frozenset(tags)), {})
 
 
-def prunes(*patterns: str) -> Policy:
+def prunes(*patterns: str, untagged: Untagged = Untagged.KEEP) -> Policy:
     """Return a policy that prunes every tag that one of `patterns` matches, and nothing else."""
     everywhere = RepositorySelector((RepositoryGlob("**"),))
     rule = Rule("old", tuple(map(TagPattern, patterns)), most_recent=0)
-    return Policy("uid", "registry.test", everywhere, (rule,), (), 0)
+    return Policy("uid", "registry.test", everywhere, (rule,), (), 0, untagged=untagged)
 
 
 async def deletes(registry: Registry, repository: str) -> Deletion:
@@ -116,11 +126,14 @@ async def deletes(registry: Registry, repository: str) -> Deletion:
     return (await registry.deletion([repository])).deletion
 
 
-async def planned(registry: Registry, repository: str, policy: Policy) -> tuple[RepositoryPlan, Deletion]:
+async def planned(
+    registry: Registry, repository: str, policy: Policy, in_use: InUse = NOTHING_IN_USE
+) -> tuple[RepositoryPlan, Deletion]:
     """Plan a repository as the runner does."""
     deletion = await deletes(registry, repository)
-    inventory = await registry.inventory(repository, lambda tags: needs(policy, repository, tags, deletion.unit), {})
-    plan = plan_repository(policy, inventory, deletion.unit, datetime.now(UTC))
+    unit = deletion.unit
+    inventory = await registry.inventory(repository, lambda tags: needs(policy, repository, tags, unit, in_use), {})
+    plan = plan_repository(policy, inventory, unit, datetime.now(UTC), in_use)
     return plan.only_going(), deletion
 
 
@@ -129,18 +142,33 @@ async def applied(
     plan: RepositoryPlan,
     deletion: Deletion,
     proceed: Callable[[], Awaitable[None]] | None = None,
+    since: InUse = NOTHING_IN_USE,
 ) -> dict[str, tuple[Outcome, str | None]]:
-    """Prune as planned; return outcome and code of each tag."""
+    """Prune as planned; return outcome and code of each tag, and of each manifest without a name by its digest.
+
+    `proceed` is awaited before each deletion; `since` is used by pods that appeared after the plan.
+    """
     found: dict[str, tuple[Outcome, str | None]] = {}
-    async with aclosing(registry.prune(plan, deletion, proceed or _go_on)) as outcomes:
+    async with aclosing(registry.prune(plan, deletion, asked(plan, proceed, since))) as outcomes:
         async for item in outcomes:
-            assert item.tag not in found, "a tag has one outcome"
-            found[item.tag] = (item.outcome, item.code)
+            key = item.tag if isinstance(item, ItemOutcome) else item.digest
+            assert key not in found, "a tag or manifest has one outcome"
+            found[key] = (item.outcome, item.code)
     return found
 
 
-async def _go_on() -> None:
-    return
+def asked(
+    plan: RepositoryPlan, proceed: Callable[[], Awaitable[None]] | None = None, since: InUse = NOTHING_IN_USE
+) -> Proceed:
+    """Return what a registry asks before each deletion, as the runner answers."""
+    used = UsedSince(plan, since)
+
+    async def may_go(digest: Digest, tags: Collection[str]) -> bool:
+        if proceed is not None:
+            await proceed()
+        return not used.saves(digest, tags)
+
+    return may_go
 
 
 # What arrived

@@ -43,6 +43,7 @@ class ControlPlane:
         requestheader_ca_file: PEM file with the authority of the certificate that the API server shows an
             aggregated API, which may believe the user in the headers of whoever shows such a one.
         folder: Data, logs and kubeconfigs.
+        etcd_url: Of etcd, which asks nobody who they are.
     """
 
     url: str
@@ -51,6 +52,7 @@ class ControlPlane:
     admin_token: str = field(repr=False)
     requestheader_ca_file: Path
     folder: Path
+    etcd_url: str
     _api_server: "_ApiServer" = field(repr=False)
 
     def token_for_service_account(self, namespace: str, name: str, expiration_seconds: int = 3600) -> str:
@@ -97,6 +99,12 @@ class ControlPlane:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}")
         return done.stdout + done.stderr
 
+    def wait_for_crds(self, *names: str) -> None:
+        """Wait until these kinds are served. `kubectl wait` gives up on a CRD that has no conditions yet."""
+        path = '-o=jsonpath={.status.conditions[?(@.type=="Established")].status}'
+        for name in names:
+            wait_until(lambda: self.kubectl("get", "crd", name, path, check=False) == "True", 30, f"CRD {name}")  # noqa: B023 - called at once
+
     @contextmanager
     def api_server_down(self) -> Iterator[None]:
         """Keep the API server stopped as long as the context lasts; etcd keeps what it knows."""
@@ -128,6 +136,7 @@ def control_plane(folder: Path, *, controller_manager: bool = False) -> Iterator
             admin_token=tokens["admin"],
             requestheader_ca_file=server.requestheader_ca_file,
             folder=folder,
+            etcd_url=etcd_url,
             _api_server=server,
         )
         if controller_manager:
@@ -189,6 +198,8 @@ class _ApiServer:
             "--service-cluster-ip-range=10.0.0.0/24",
             # It wants a default ServiceAccount in every namespace, which only kube-controller-manager makes.
             "--disable-admission-plugins=ServiceAccount",
+            # As on OpenShift: who sets owners of what is there must be allowed to delete it.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             "--profiling=false",
             *_aggregation_flags(aggregation),
         ]

@@ -121,6 +121,7 @@ def serve(
         application.router.add_route("*", "/{path:.*}", handler)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_LIMIT)
         await runner.setup()
+        server = runner.server
         try:
             site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=_context(certificate, client_authority))
             await site.start()
@@ -128,7 +129,10 @@ def serve(
             await stop.wait()
         finally:
             await runner.cleanup()
-            await _abort(connections)
+            # One that was accepted as the server closed is made only now, and closed by nobody.
+            await asyncio.sleep(0)
+            late = [handler.transport for handler in server.connections] if server is not None else []
+            await _abort([*connections, *(transport for transport in late if transport is not None)])
 
     def work() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:

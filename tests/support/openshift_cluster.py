@@ -26,6 +26,10 @@ SERVICE_CA, SERVICE_CA_KEY = "openshift-service-ca.crt", "service-ca.crt"
 _LIMIT = 10.0
 
 
+# What the operator looks at with its own account: whether there are image streams, and which images they refer to.
+LOOKED_AT = {"/apis/image.openshift.io/v1", "/apis/image.openshift.io/v1/imagestreams"}
+
+
 @dataclass(frozen=True)
 class OpenShiftCluster:
     """A control plane with image streams.

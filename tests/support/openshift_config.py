@@ -118,8 +118,7 @@ def _set(
         "spec": spec,
     }
     control_plane.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-    crd = f"customresourcedefinition/{plural}"
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", crd)
+    control_plane.wait_for_crds(plural)
     # The server is to do it, unvalidated: kubectl would wait seconds for the new resource's schema.
     control_plane.kubectl("apply", "--server-side", "--validate=false", "-f", "-", stdin=json.dumps(document))
     patch = json.dumps({"status": status})

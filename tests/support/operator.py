@@ -16,6 +16,7 @@ from tests.support.processes import Process, environment_without, free_port, run
 REPOSITORY_ROOT = Path(__file__).parent.parent.parent
 NAMESPACE = "registry-cleanup-system"
 SERVICE_ACCOUNT = "registry-cleanup"
+OWN_USER = f"system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}"
 _START_LIMIT = 60.0
 
 
@@ -45,7 +46,7 @@ class Operator:
 def install(plane: ControlPlane) -> None:
     """Install CRD, RBAC and all else that `manifests/base` ships, as an administrator would."""
     plane.kubectl("apply", "-k", str(REPOSITORY_ROOT / "manifests" / "base"))
-    plane.kubectl("wait", "--for=condition=Established", "crd/registrycleanuppolicies.registrycleanup.dev")
+    plane.wait_for_crds("registrycleanuppolicies.registrycleanup.dev")
 
 
 @contextmanager

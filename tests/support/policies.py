@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import gzip
 import json
 import ssl
 import threading
@@ -21,6 +22,7 @@ from tests.support.processes import Process, wait_until
 
 GROUP = "registrycleanup.dev"
 REQUEST = f"{GROUP}/run-requested-at"
+APPROVE = f"{GROUP}/approve-plan"
 REGISTRY = f"{GROUP}/registry"
 CREDENTIALS_ROLE = "registry-cleanup-credentials"
 POLICIES = f"/apis/{GROUP}/v1alpha1"
@@ -41,9 +43,18 @@ BUILDS: Mapping[str, Any] = {
 
 
 def policy_spec(url: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - values of any field
-    """Return a spec that prunes old builds in `team/**`; `changes` replace whole fields, `registry` adds to it."""
+    """Return a spec that prunes old builds in `team/**`; `changes` replace whole fields, `registry` adds to it.
+
+    What it plans may go in the next run: tests do not wait for a day.
+    """
     registry = {"url": url, **({"insecure": True} if url.startswith("http:") else {}), **changes.pop("registry", {})}
-    return {"registry": registry, "repositories": {"include": ["team/**"]}, "rules": [dict(BUILDS)], **changes}
+    return {
+        "registry": registry,
+        "repositories": {"include": ["team/**"]},
+        "rules": [dict(BUILDS)],
+        "gracePeriod": "0s",
+        **changes,
+    }
 
 
 def days_ago(days: int) -> datetime:
@@ -161,6 +172,10 @@ class Namespace:
         """Set the annotation that requests a run."""
         self._merge(self._policies(name), {"metadata": {"annotations": {REQUEST: value}}})
 
+    def approve(self, plan: str | None, name: str = NAME) -> None:
+        """Set the annotation that approves a plan, by its hash, or take it away."""
+        self._merge(self._policies(name), {"metadata": {"annotations": {APPROVE: plan}}})
+
     def write_status(self, status: Mapping[str, Any], name: str = NAME) -> None:
         """Merge into the status, as an earlier operator would have left it."""
         self._merge(f"{self._policies(name)}/status", {"status": dict(status)})
@@ -224,6 +239,17 @@ class Namespace:
     def phase(self, phase: str, name: str = NAME) -> Resource:
         """Wait until the last run is in this phase."""
         return self.wait(lambda policy: last_run(policy).get("phase") == phase, f"phase {phase}", name)
+
+    def config_maps(self) -> dict[str, Resource]:
+        """Return the ConfigMaps by their names, without the one that Kubernetes puts into each namespace."""
+        found = _checked(self.api.get(f"/api/v1/namespaces/{self.name}/configmaps"))["items"]
+        return {each["metadata"]["name"]: each for each in found if each["metadata"]["name"] != "kube-root-ca.crt"}
+
+    def report(self, policy: Resource) -> list[Resource]:
+        """Return the lines of the report that the status of a policy refers to."""
+        reference = last_run(policy)["reportRef"]
+        content = self.config_maps()[reference["name"]]["binaryData"][reference["key"]]
+        return [json.loads(line) for line in gzip.decompress(base64.b64decode(content)).splitlines()]
 
     def events(self, name: str = NAME) -> list[Resource]:
         """Return the Events about a policy, in the order of their making."""

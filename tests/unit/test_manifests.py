@@ -9,14 +9,30 @@ from typing import Any
 import pytest
 import yaml
 
+from registry_cleanup.kube.in_use.doubt import AGGREGATION_LABEL
+from registry_cleanup.kube.in_use.sources import BUILT_IN, NAMESPACES, OPENSHIFT
+from registry_cleanup.kube.plans import PLANS_RULE
 from registry_cleanup.openshift.api import Right
 from registry_cleanup.openshift.rights import TAGS_ROLE, explain
 
 _ROOT = Path(__file__).parents[2]
 _OPERATOR = "registry-cleanup-operator"
+_IN_USE = "registry-cleanup-in-use"
 _CREDENTIALS = "registry-cleanup-credentials"
 
 _RuleParts = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+
+
+# What is listed to know what is in use; pods are watched besides.
+_WORKLOADS: set[_RuleParts] = {
+    (("",), ("pods",), ("list", "watch"), ()),
+    (("",), ("namespaces", "podtemplates", "replicationcontrollers"), ("list",), ()),
+    (("apps",), ("controllerrevisions", "daemonsets", "deployments", "replicasets", "statefulsets"), ("list",), ()),
+    (("batch",), ("cronjobs", "jobs"), ("list",), ()),
+    (("image.openshift.io",), ("imagestreams",), ("list",), ()),
+    (("apps.openshift.io",), ("deploymentconfigs",), ("list",), ()),
+    (("build.openshift.io",), ("buildconfigs", "builds"), ("list",), ()),
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +66,8 @@ def test_the_base_holds_these_resources_and_no_others(resources: list[dict[str, 
         ("ServiceAccount", "registry-cleanup"),
         ("ClusterRole", _OPERATOR),
         ("ClusterRoleBinding", _OPERATOR),
+        ("ClusterRole", _IN_USE),
+        ("ClusterRoleBinding", _IN_USE),
         ("ClusterRole", _CREDENTIALS),
         ("ClusterRole", "registry-cleanup-view"),
         ("ClusterRole", "registry-cleanup-edit"),
@@ -63,27 +81,55 @@ def test_the_base_holds_the_crd_that_the_tests_test(resources: list[dict[str, An
     assert rendered["spec"] == written["spec"]
 
 
-def test_the_operator_may_see_policies_report_on_them_and_nothing_else(
+def test_the_operator_may_see_policies_and_workloads_report_keep_its_plans_and_nothing_else(
     resources: list[dict[str, Any]],
 ) -> None:
-    (binding,) = _of_kind(resources, "ClusterRoleBinding")
-    assert binding["roleRef"]["name"] == _OPERATOR
-    assert binding["subjects"] == [
-        {"kind": "ServiceAccount", "name": "registry-cleanup", "namespace": "registry-cleanup-system"}
-    ]
+    bindings = _of_kind(resources, "ClusterRoleBinding")
+    assert {binding["roleRef"]["name"] for binding in bindings} == {_OPERATOR, _IN_USE}
+    for binding in bindings:
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": "registry-cleanup", "namespace": "registry-cleanup-system"}
+        ]
     assert _rules(resources, _OPERATOR) == {
         (("registrycleanup.dev",), ("registrycleanuppolicies",), ("get", "list", "watch"), ()),
         (("registrycleanup.dev",), ("registrycleanuppolicies/status",), ("get", "patch"), ()),
         (("",), ("events",), ("create",), ()),
+        (("",), ("configmaps",), ("create", "get", "update"), ()),
         (("config.openshift.io",), ("images",), ("get",), ("cluster",)),
+        *_WORKLOADS,
     }
+    assert _rules(resources, _IN_USE) == set()
+
+
+def test_the_operator_may_list_every_kind_that_a_look_reads_and_no_other() -> None:
+    granted = {(group, kind) for (group,), kinds, _, _ in _WORKLOADS for kind in kinds}
+    read = [NAMESPACES, *(source.kind for source in [*BUILT_IN, *OPENSHIFT])]
+    assert granted == {(kind.group, kind.plural) for kind in read}
+
+
+def test_more_kinds_that_name_images_are_granted_by_roles_with_a_label(resources: list[dict[str, Any]]) -> None:
+    (role,) = [each for each in _of_kind(resources, "ClusterRole") if each["metadata"]["name"] == _IN_USE]
+    assert role["aggregationRule"] == {"clusterRoleSelectors": [{"matchLabels": {AGGREGATION_LABEL: "true"}}]}
+    sample = yaml.safe_load((_ROOT / "manifests" / "samples" / "in-use-clusterrole.yaml").read_text())
+    assert sample["metadata"]["labels"] == {AGGREGATION_LABEL: "true"}
+    assert [rule["verbs"] for rule in sample["rules"]] == [["list"]]
+
+
+def test_what_the_operator_tells_people_to_grant_for_plans_is_what_the_base_grants(
+    resources: list[dict[str, Any]],
+) -> None:
+    told = yaml.safe_load(PLANS_RULE)
+    assert (
+        told
+        in next(role for role in _of_kind(resources, "ClusterRole") if role["metadata"]["name"] == _OPERATOR)["rules"]
+    )
 
 
 def test_secrets_and_service_account_tokens_are_granted_by_a_namespace_only(
     resources: list[dict[str, Any]],
 ) -> None:
     assert _rules(resources, _CREDENTIALS) == {
-        (("",), ("configmaps", "secrets"), ("get",), ()),
+        (("",), ("secrets",), ("get",), ()),
         (("",), ("serviceaccounts/token",), ("create",), ()),
     }
     bindings = _of_kind(resources, "ClusterRoleBinding") + _of_kind(resources, "RoleBinding")
@@ -109,7 +155,8 @@ def test_no_role_holds_a_wildcard_or_joins_a_role_of_the_cluster(resources: list
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], role["metadata"]["name"]
         labels = role["metadata"].get("labels", {})
         assert not [label for label in labels if label.startswith("rbac.authorization.k8s.io/aggregate")]
-        assert "aggregationRule" not in role
+        # A role that gathers others gathers those of our label only.
+        assert ("aggregationRule" in role) == (role["metadata"]["name"] == _IN_USE)
 
 
 def test_the_namespace_enforces_the_restricted_standard(resources: list[dict[str, Any]]) -> None:
@@ -205,7 +252,9 @@ def test_on_openshift_nothing_more_is_bound_and_the_operators_rights_do_not_grow
     for kind in ("ClusterRoleBinding", "RoleBinding"):
         assert _of_kind(openshift, kind) == _of_kind(resources, kind)
     assert _rules(openshift, _OPERATOR) == _rules(resources, _OPERATOR)
-    assert not any("image.openshift.io" in groups for groups, *_ in _rules(openshift, _OPERATOR))
+    # Every call that changes image streams carries the policy's credential.
+    streams = [rule for rule in _rules(openshift, _OPERATOR) if "image.openshift.io" in rule[0]]
+    assert streams == [(("image.openshift.io",), ("imagestreams",), ("list",), ())]
 
 
 def test_no_role_for_openshift_holds_a_wildcard_or_joins_a_role_of_the_cluster(

@@ -6,21 +6,46 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
 from typing_extensions import override
 
-from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, Outcome
+from registry_cleanup.domain.conflict import Rival
+from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, Outcome, UntaggedOutcome
+from registry_cleanup.domain.in_use import User
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan, plan_hash
-from registry_cleanup.domain.policy import Policy
+from registry_cleanup.domain.policy import InUseRules, Limits, OnExceeded, Policy
+from registry_cleanup.domain.published import nothing_published
 from registry_cleanup.domain.reference import Digest
-from registry_cleanup.domain.run import Aftermath, Collector, Failure, Phase, RunOrder, RunReport, Trigger
-from registry_cleanup.ports import Audit, Clock, Guard, InterruptedRunError, Registry, RunError
+from registry_cleanup.domain.report import read_report
+from registry_cleanup.domain.run import (
+    Aftermath,
+    Collector,
+    Conflict,
+    Failure,
+    Phase,
+    ReportReference,
+    RunOrder,
+    RunReport,
+    ScanSummary,
+    Trigger,
+)
+from registry_cleanup.ports import (
+    Audit,
+    Clock,
+    Guard,
+    InterruptedRunError,
+    Proceed,
+    Registry,
+    RunError,
+    World,
+)
 from registry_cleanup.runner import Runner
-from tests.support.builders import NOW, digest, image, inventory, planned, policy, rule, selector
+from tests.support.builders import NOW, digest, image, in_use, inventory, patterns, planned, policy, rule, selector
+from tests.support.world import FixedRivals, FixedUse, MemoryStore
 
 _POLICY = policy(rule(name="builds", days=30))
 _BROKEN = RunError(Failure("MalformedAnswer", "an answer is no JSON", reachable=True))
@@ -99,16 +124,16 @@ class _Registry(Registry):
 
     @override
     async def prune(
-        self, plan: RepositoryPlan, deletion: Deletion, proceed: Callable[[], Awaitable[None]]
-    ) -> AsyncGenerator[ItemOutcome, None]:
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+    ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
         assert deletion is self.deletes
         self.visited.append(plan.repository)
         for group in plan.groups:
             if self.pace is not None:
                 await self.pace(f"{plan.repository}:{group.tags[0]}")
-            await proceed()
+            may_go = await proceed(group.digest, group.tags)
             for tag in group.tags:
-                outcome = self.outcomes.get(tag, Outcome.PRUNED)
+                outcome = self.outcomes.get(tag, Outcome.PRUNED) if may_go else Outcome.NOW_IN_USE
                 if isinstance(outcome, RunError):
                     raise outcome
                 if outcome is Outcome.PRUNED:
@@ -140,6 +165,7 @@ class _Audit(Audit):
 
     plans: list[RepositoryPlan] = field(default_factory=list)
     outcomes: list[tuple[str, str, Outcome]] = field(default_factory=list)
+    manifests: list[UntaggedOutcome] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     reports: list[RunReport] = field(default_factory=list)
 
@@ -150,6 +176,10 @@ class _Audit(Audit):
     @override
     def outcome(self, repository: str, outcome: ItemOutcome) -> None:
         self.outcomes.append((repository, outcome.tag, outcome.outcome))
+
+    @override
+    def untagged(self, repository: str, outcome: UntaggedOutcome) -> None:
+        self.manifests.append(outcome)
 
     @override
     def failure(self, failure: Failure) -> None:
@@ -168,6 +198,15 @@ class _Clock(Clock):
         return NOW
 
 
+def _published_before(registry: _Registry, what: Policy, days: float = 2) -> MemoryStore:
+    """Return the store of a policy whose plan of all that can be read was published so long ago."""
+    content = [each for each in registry.content.values() if isinstance(each, Inventory)]
+    chosen = [each for each in content if what.repositories.selects(each.repository)]
+    plans = [planned(what, each, registry.deletes.unit) for each in chosen]
+    name = plan_hash(replace(what, registry=registry.address), plans)
+    return MemoryStore(nothing_published(what.uid).renewed(plans, (), name, NOW - timedelta(days=days)))
+
+
 async def _run(
     registry: _Registry,
     *,
@@ -176,6 +215,10 @@ async def _run(
     audit: _Audit | None = None,
     what: Policy = _POLICY,
     login: RunError | None = None,
+    store: MemoryStore | None = None,
+    rivals: Sequence[Rival] = (),
+    approval: str | None = None,
+    workloads: FixedUse | None = None,
 ) -> RunReport:
     @asynccontextmanager
     async def connect() -> AsyncIterator[Registry]:
@@ -183,8 +226,16 @@ async def _run(
             raise login
         yield registry
 
-    runner = Runner(what, connect, guard or _Guard(), audit or _Audit(), _Clock())
-    report = await runner.run(RunOrder("run-1", Trigger.REQUEST, plan_only, NOW))
+    world = World(
+        guard or _Guard(),
+        audit or _Audit(),
+        _Clock(),
+        store or _published_before(registry, what),
+        workloads or FixedUse(),
+        FixedRivals(rivals),
+    )
+    order = RunOrder("run-1", Trigger.REQUEST, plan_only, NOW, approval=approval)
+    report = await Runner(what, connect, world).run(order)
     _check_counts(report)
     return report
 
@@ -195,7 +246,8 @@ def _check_counts(report: RunReport) -> None:
     assert counts.tags_scanned == counts.tags_kept + counts.tags_planned
     done = counts.tags_pruned + counts.tags_failed + counts.tags_skipped
     assert done == (0 if report.order.plan_only else counts.tags_planned)
-    assert counts.tags_kept == sum(report.kept_by_reason.values())
+    held = sum(report.kept_by_reason.get(reason, 0) for reason in ("GracePeriod", "LimitTruncated"))
+    assert counts.tags_kept == sum(report.kept_by_reason.values()) - held
     if report.plan is not None:
         assert report.plan.deletions == counts.tags_planned
     assert report.completion == NOW
@@ -449,7 +501,11 @@ async def test_every_tag_of_a_digest_whose_deletion_had_no_effect_counts_as_fail
 
 @pytest.mark.parametrize(
     ("deletes", "reason"),
-    [(Deletion.DISABLED, "DeletionDisabled"), (Deletion.FORBIDDEN, "DeletionForbidden")],
+    [
+        (Deletion.DISABLED, "DeletionDisabled"),
+        (Deletion.READ_ONLY, "ReadOnly"),
+        (Deletion.FORBIDDEN, "DeletionForbidden"),
+    ],
 )
 async def test_where_nothing_can_be_deleted_a_real_run_says_so_and_prunes_nothing(
     deletes: Deletion, reason: str
@@ -692,3 +748,385 @@ async def test_every_pattern_and_glob_that_matches_nothing_is_reported_with_its_
 async def test_an_exclude_beside_repositories_named_in_full_is_not_called_mistyped() -> None:
     what = policy(rule(".*", days=30), repositories=selector("team/a", exclude=["team/z"]))
     assert "mistyped" not in (await _run(_Registry(_TWO), plan_only=True, what=what)).message
+
+
+# Grace period, approval, limits
+
+
+async def test_a_policy_that_was_never_planned_prunes_nothing_and_publishes_its_plan() -> None:
+    registry, store = _Registry(_TWO), MemoryStore(nothing_published(_POLICY.uid))
+    report = await _run(registry, store=store)
+    assert (report.phase, registry.visited) == (Phase.SUCCEEDED, [])
+    assert report.kept_by_reason["GracePeriod"] == 3
+    assert (report.counts.tags_planned, report.counts.tags_skipped) == (3, 3)
+    assert report.plan is not None
+    assert report.plan.prunable_from == NOW + timedelta(hours=24)
+    assert store.published.first("team/a", "a1", digest("team/a/a1")) == NOW
+    assert store.published.hash == report.plan.hash
+    assert report.message == (
+        "0 of 3 planned tags are pruned; waiting for the grace period: 3 (the first may go from 2026-06-16T12:00:00Z)"
+    )
+
+
+async def test_what_was_published_a_grace_period_ago_goes_and_is_then_forgotten() -> None:
+    registry = _Registry(_TWO)
+    store = _published_before(registry, _POLICY, days=1)
+    report = await _run(registry, store=store)
+    assert (report.phase, report.counts.tags_pruned) == (Phase.SUCCEEDED, 3)
+    assert store.published.first("team/a", "a1", digest("team/a/a1")) is None
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.NOT_DELETED, Outcome.NOW_SHARED])
+async def test_what_did_not_go_is_remembered_so_that_the_next_run_tries_again(outcome: Outcome) -> None:
+    registry = _Registry(_TWO, outcomes={"a1": outcome})
+    store = _published_before(registry, _POLICY)
+    await _run(registry, store=store)
+    assert store.published.first("team/a", "a1", digest("team/a/a1")) == NOW - timedelta(days=2)
+
+
+async def test_what_a_repository_had_published_is_remembered_while_it_cannot_be_read() -> None:
+    registry = _Registry(_TWO)
+    store = _published_before(registry, _POLICY)
+    registry.content = {**_TWO, "team/a": _BROKEN}
+    await _run(registry, store=store, plan_only=True)
+    assert store.published.first("team/a", "a1", digest("team/a/a1")) == NOW - timedelta(days=2)
+
+
+async def test_clocks_that_differ_start_no_grace_period() -> None:
+    store = MemoryStore(nothing_published(_POLICY.uid))
+    report = await _run(_Registry(_TWO, offset=_SKEWED), store=store, plan_only=True)
+    assert (report.phase, store.saved) == (Phase.BLOCKED, [])
+
+
+async def test_without_its_published_plan_a_run_prunes_nothing() -> None:
+    failure = Failure("PlanStoreForbidden", "the operator may not read ConfigMaps", mendable=True)
+    store = replace(_published_before(_Registry(_TWO), _POLICY), unreadable=RunError(failure))
+    registry = _Registry(_TWO)
+    report = await _run(registry, store=store)
+    assert (report.phase, report.failures, registry.visited) == (Phase.FAILED, (failure,), [])
+
+
+async def test_a_plan_that_cannot_be_published_prunes_nothing() -> None:
+    failure = Failure("PlanStoreForbidden", "the operator may not write ConfigMaps", mendable=True)
+    store = replace(_published_before(_Registry(_TWO), _POLICY), unwritable=RunError(failure))
+    registry = _Registry(_TWO)
+    report = await _run(registry, store=store)
+    assert (report.phase, report.failures, registry.visited) == (Phase.FAILED, (failure,), [])
+
+
+async def test_a_plan_that_waits_for_approval_goes_once_it_is_approved() -> None:
+    what = replace(_POLICY, approval_required=True)
+    registry = _Registry(_TWO)
+    store = _published_before(registry, what, days=1)
+    waits = await _run(registry, what=what, store=store)
+    assert (waits.phase, registry.visited, waits.plan is not None) == (Phase.AWAITING_APPROVAL, [], True)
+    assert waits.waiting is not None
+    assert (waits.waiting.approval, waits.waiting.unapproved) == (True, 3)
+    assert waits.plan is not None
+    goes = await _run(registry, what=what, store=store, approval=waits.plan.hash)
+    assert (goes.phase, goes.counts.tags_pruned, goes.approval_taken) == (Phase.SUCCEEDED, 3, True)
+    again = await _run(_Registry(_TWO), what=what, store=store)
+    assert again.phase is Phase.AWAITING_APPROVAL
+
+
+async def test_an_approval_of_another_plan_approves_nothing_and_the_message_says_so() -> None:
+    what = replace(_POLICY, approval_required=True)
+    registry = _Registry(_TWO)
+    report = await _run(registry, what=what, approval="f" * 64)
+    assert (report.phase, registry.visited, report.approval_taken) == (Phase.AWAITING_APPROVAL, [], False)
+    assert "names another plan" in report.message
+
+
+async def test_only_what_the_approved_and_the_fresh_plan_both_hold_goes() -> None:
+    what = replace(_POLICY, approval_required=True)
+    before = _Registry(_content(_repository("team/a", "a1")))
+    store = _published_before(before, what, days=1)
+    registry = _Registry(_content(_repository("team/a", "a1", "a2")))
+    report = await _run(registry, what=what, store=store, approval=store.published.hash)
+    assert registry.pruned == ["team/a:a1"]
+    assert (report.phase, report.approval_taken) == (Phase.SUCCEEDED, True)
+
+
+async def test_an_approval_of_a_plan_that_is_over_a_day_old_approves_nothing() -> None:
+    what = replace(_POLICY, approval_required=True)
+    before = _Registry(_content(_repository("team/a", "a1")))
+    for days, approves in ((1, True), (1.01, False)):
+        store = _published_before(before, what, days=days)
+        registry = _Registry(_content(_repository("team/a", "a1", "a2")))
+        report = await _run(registry, what=what, store=store, approval=store.published.hash)
+        assert report.approval_taken is approves
+        assert registry.pruned == (["team/a:a1"] if approves else [])
+
+
+async def test_a_plan_that_is_approved_as_it_is_goes_though_its_publication_was_lost() -> None:
+    what = replace(_POLICY, limits=Limits(max_deletions=2), grace_period=timedelta(0))
+    store = MemoryStore(nothing_published(what.uid))
+    planned_before = await _run(_Registry(_TWO), what=what, store=MemoryStore(nothing_published(what.uid)))
+    assert planned_before.plan is not None
+    first = await _run(_Registry(_TWO), what=what, store=store, approval=planned_before.plan.hash)
+    assert (first.approval_taken, first.counts.tags_pruned) == (True, 0)
+    second = await _run(_Registry(_TWO), what=what, store=store)
+    assert (second.phase, second.counts.tags_pruned) == (Phase.SUCCEEDED, 3)
+
+
+async def test_what_is_approved_and_waits_for_its_grace_period_is_not_called_too_much() -> None:
+    what = replace(_POLICY, limits=Limits(max_deletions=2))
+    store = _published_before(_Registry(_TWO), what, days=0.5)
+    waits = await _run(_Registry(_TWO), what=what, store=store)
+    assert waits.waiting is not None
+    assert waits.waiting.exceeded
+    approved = await _run(_Registry(_TWO), what=what, store=store, approval=store.published.hash)
+    assert approved.waiting is not None
+    assert (approved.waiting.exceeded, approved.kept_by_reason["GracePeriod"]) == ((), 3)
+
+
+async def test_an_approval_that_nothing_waits_for_holds_nothing_back() -> None:
+    store = _published_before(_Registry(_content(_repository("team/a", "a1"))), _POLICY)
+    store.published = store.published.approve(NOW)
+    more = _published_before(_Registry(_TWO), _POLICY).published
+    store.published = replace(more, repositories={**more.repositories, **store.published.repositories})
+    registry = _Registry(_TWO)
+    await _run(registry, store=store)
+    assert len(registry.pruned) == 2  # what was published, approved or not: of team/a only a1 was
+
+
+@pytest.mark.parametrize(("hours", "pruned"), [(24, 3), (25, 0)])
+async def test_an_approval_is_used_up_after_a_day(hours: float, pruned: int) -> None:
+    what = replace(_POLICY, approval_required=True)
+    store = _published_before(_Registry(_TWO), what)
+    store.published = store.published.approve(NOW - timedelta(hours=hours))
+    report = await _run(_Registry(_TWO), what=what, store=store)
+    assert report.counts.tags_pruned == pruned
+
+
+async def test_an_approval_that_could_not_be_written_down_is_not_taken() -> None:
+    what = replace(_POLICY, approval_required=True)
+    failure = RunError(Failure("PlanStoreUnavailable", "the API server does not answer"))
+    for store, offset in (
+        (_published_before(_Registry(_TWO), what), _SKEWED),
+        (replace(_published_before(_Registry(_TWO), what), unwritable=failure), timedelta(0)),
+    ):
+        report = await _run(_Registry(_TWO, offset=offset), what=what, store=store, approval=store.published.hash)
+        assert (report.approval_taken, report.counts.tags_pruned) == (False, 0)
+
+
+async def test_a_plan_that_is_over_a_limit_is_blocked_and_goes_once_it_is_approved() -> None:
+    what = replace(_POLICY, limits=Limits(max_deletions=2))
+    registry = _Registry(_TWO)
+    store = _published_before(registry, what)
+    blocked = await _run(registry, what=what, store=store)
+    assert (blocked.phase, registry.visited) == (Phase.BLOCKED, [])
+    assert blocked.waiting is not None
+    assert blocked.waiting.exceeded == ("3 tags would go, more than limits.maxDeletions (2)",)
+    assert blocked.plan is not None
+    approved = await _run(registry, what=what, store=store, approval=blocked.plan.hash)
+    assert (approved.phase, approved.counts.tags_pruned) == (Phase.SUCCEEDED, 3)
+
+
+async def test_a_plan_that_is_over_a_limit_is_told_before_any_run_is_blocked() -> None:
+    what = replace(_POLICY, limits=Limits(max_deletions=2))
+    report = await _run(_Registry(_TWO), what=what, plan_only=True, store=MemoryStore(nothing_published(what.uid)))
+    assert report.phase is Phase.SUCCEEDED
+    assert report.waiting is not None
+    assert report.waiting.exceeded
+    assert "would be blocked" in report.message
+
+
+async def test_a_truncated_plan_prunes_the_oldest_and_leaves_the_rest_for_the_next_run() -> None:
+    what = replace(_POLICY, limits=Limits(max_deletions=1, on_exceeded=OnExceeded.TRUNCATE))
+    there = inventory({"x1": image("1", 50), "x2": image("2", 90), "x3": image("3", 70), "latest": image("new", 1)})
+    registry = _Registry(_content(there))
+    store = _published_before(registry, what)
+    report = await _run(registry, what=what, store=store)
+    assert (report.phase, registry.pruned) == (Phase.SUCCEEDED, ["team/app:x2"])
+    assert (report.kept_by_reason["LimitTruncated"], report.counts.tags_skipped) == (2, 2)
+
+
+# Conflicts
+
+
+def _rival(*, older: bool, globs: str = "team/a", keep: Sequence[str] = ()) -> Rival:
+    return Rival("other", "theirs", "their-uid", older, selector(globs), patterns(*keep))
+
+
+async def test_the_younger_policy_keeps_all_where_an_older_one_prunes_and_asks_for_no_more_than_the_tags() -> None:
+    registry = _Registry(_TWO)
+    report = await _run(registry, rivals=[_rival(older=True)])
+    assert registry.visited == ["team/b"]
+    assert (report.kept_by_reason["PolicyConflict"], report.phase) == (3, Phase.SUCCEEDED)
+    assert report.conflicts == (Conflict("other", "theirs", "their-uid", yields=True, repositories=("team/a",)),)
+    assert "policy other/theirs prunes there" in report.message
+
+
+async def test_the_older_policy_prunes_and_holds_what_the_younger_one_never_prunes() -> None:
+    registry = _Registry(_TWO)
+    report = await _run(registry, rivals=[_rival(older=False, keep=["a1", "b1"])])
+    assert sorted(registry.pruned) == ["team/a:a2", "team/b:b1"]
+    assert report.conflicts is not None
+    assert [conflict.yields for conflict in report.conflicts] == [False]
+
+
+# In use
+
+
+_UNKNOWN = RunError(Failure("InUseUnknown", "pods cannot be listed: grant list on pods", blocks=True))
+
+
+async def test_what_is_in_use_stays_and_the_report_names_who_uses_it() -> None:
+    registry = _Registry(_TWO)
+    use = FixedUse(
+        replace(in_use("team/a/a1"), digest_users={digest("team/a/a1"): (User("Pod", "team", "web"),)}),
+        summary=ScanSummary(7, ("one note",)),
+    )
+    store = _published_before(registry, _POLICY)
+    report = await _run(registry, workloads=use, store=store)
+    assert registry.pruned == ["team/a:a2", "team/b:b1"]
+    assert report.kept_by_reason["InUse"] == 1
+    assert report.scan == ScanSummary(7, ("one note",))
+    assert report.message.endswith("; one note")
+    (line,) = (line for line in read_report(store.content) if line.get("users"))
+    assert (line["tag"], line["users"]) == ("a1", ["Pod team/web"])
+    assert ([order.id for order in use.orders], use.ended) == (["run-1"], 1)
+
+
+async def test_what_is_in_use_says_what_has_to_be_read() -> None:
+    asked: list[Needs] = []
+
+    class Asking(_Registry):
+        @override
+        async def inventory(
+            self, repository: str, needs: Callable[[Collection[str]], Needs], known: Mapping[Digest, Manifest]
+        ) -> Inventory:
+            asked.append(needs(["a1"]))
+            return await super().inventory(repository, needs, known)
+
+    await _run(Asking(_TWO), workloads=FixedUse(in_use("runs")))
+    assert [each.digests for each in asked] == [{digest("runs")}] * 2
+
+
+async def test_where_what_is_in_use_is_not_known_nothing_is_planned_published_or_pruned() -> None:
+    registry = _Registry(_TWO)
+    store = _published_before(registry, _POLICY)
+    report = await _run(registry, workloads=FixedUse(_UNKNOWN), store=store)
+    assert (report.phase, report.plan, report.scan) == (Phase.BLOCKED, None, None)
+    assert report.message == "pods cannot be listed: grant list on pods"
+    assert (registry.read, registry.visited, store.saved, store.content) == ([], [], [], b"")
+
+
+async def test_a_policy_that_does_without_does_not_look_at_what_is_in_use() -> None:
+    registry = _Registry(_TWO)
+    what = replace(_POLICY, in_use=InUseRules(enabled=False))
+    use = FixedUse(_UNKNOWN, _UNKNOWN)
+    report = await _run(registry, what=what, workloads=use)
+    assert (report.phase, report.scan, use.orders) == (Phase.SUCCEEDED, ScanSummary(0, disabled=True), [])
+    assert len(registry.pruned) == 3
+
+
+async def test_what_pods_use_since_the_scan_stays() -> None:
+    registry = _Registry(_TWO)
+    audit = _Audit()
+    store = _published_before(registry, _POLICY)
+    use = FixedUse(later=in_use("team/a/a1", tags=["b1"], repository="team/b"))
+    report = await _run(registry, workloads=use, audit=audit, store=store)
+    assert registry.pruned == ["team/a:a2"]
+    assert [outcome for outcome in audit.outcomes if outcome[2] is Outcome.NOW_IN_USE] == [
+        ("team/a", "a1", Outcome.NOW_IN_USE),
+        ("team/b", "b1", Outcome.NOW_IN_USE),
+    ]
+    assert (report.phase, report.counts.tags_pruned, report.counts.tags_skipped) == (Phase.SUCCEEDED, 1, 2)
+
+
+async def test_pods_are_looked_at_before_each_deletion() -> None:
+    use = FixedUse()
+
+    async def deploy(place: str) -> None:
+        if place == "team/a:a2":
+            use.later = in_use("team/a/a2")
+        if place == "team/b:b1":
+            use.later = in_use("team/a/a2", "team/b/b1")
+
+    registry = _Registry(_TWO, pace=deploy)
+    await _run(registry, workloads=use)
+    assert registry.pruned == ["team/a:a1"]
+
+
+async def test_where_nobody_knows_any_more_what_pods_use_the_run_stops() -> None:
+    use = FixedUse()
+
+    async def lose(place: str) -> None:
+        if place == "team/a:a1":
+            use.later = _UNKNOWN
+
+    registry = _Registry(_TWO, pace=lose)
+    report = await _run(registry, workloads=use)
+    assert (registry.pruned, registry.visited) == (["team/a:a2"], ["team/a"])
+    assert (report.phase, report.counts.tags_pruned, use.ended) == (Phase.BLOCKED, 1, 1)
+
+
+async def test_what_is_found_only_as_its_subject_goes_stays_where_it_is_in_use() -> None:
+    class Finding(_Registry):
+        @override
+        async def prune(
+            self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+        ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
+            for word in ("signature", "used signature"):
+                outcome = Outcome.PRUNED if await proceed(digest(word), ()) else Outcome.NOW_IN_USE
+                yield UntaggedOutcome(digest(word), outcome)
+
+    audit = _Audit()
+    await _run(Finding(_TWO), what=_POLICY, workloads=FixedUse(in_use("used signature")), audit=audit)
+    assert [each.outcome for each in audit.manifests] == [Outcome.PRUNED, Outcome.NOW_IN_USE] * 2
+
+
+async def test_three_notes_of_a_scan_are_told_and_how_many_more() -> None:
+    notes = tuple(f"note {number}" for number in range(5))
+    report = await _run(_Registry(_TWO), plan_only=True, workloads=FixedUse(summary=ScanSummary(1, notes)))
+    assert report.message.endswith("note 0; note 1; note 2; and 2 more notes on what is in use; see the log")
+
+
+# The report
+
+
+async def test_every_verdict_and_outcome_is_in_the_report() -> None:
+    registry = _Registry({**_TWO, "team/c": _BROKEN}, outcomes={"a1": Outcome.FAILED})
+    store = _published_before(registry, _POLICY)
+    report = await _run(registry, store=store)
+    lines = list(read_report(store.content))
+    assert report.reference == ReportReference("report", "lines", 0)
+    assert report.plan is not None
+    assert (lines[0]["type"], lines[0]["plan"], lines[0]["run"]) == ("run", report.plan.hash, "run-1")
+    tags = {(line["repository"], line["tag"]): line for line in lines if line["type"] == "tag"}
+    assert len(tags) == 5
+    assert tags["team/a", "a1"] == {
+        "type": "tag",
+        "repository": "team/a",
+        "tag": "a1",
+        "verdict": "Prune",
+        "reasons": ["OlderThan"],
+        "rule": "builds",
+        "digest": digest("team/a/a1"),
+        "date": "2026-03-07T12:00:00+00:00",
+        "dateSource": "Created",
+    }
+    assert (tags["team/b", "latest"]["verdict"], tags["team/b", "latest"]["reason"]) == ("Keep", "KeepTags")
+    outcomes = {line["tag"]: (line["outcome"], line.get("code")) for line in lines if line["type"] == "outcome"}
+    assert outcomes == {"a1": ("Failed", "DENIED"), "a2": ("Pruned", None), "b1": ("Pruned", None)}
+    assert [line["repository"] for line in lines if line["type"] == "incomplete"] == ["team/c"]
+
+
+async def test_what_is_held_back_is_in_the_report() -> None:
+    store = MemoryStore(nothing_published(_POLICY.uid))
+    await _run(_Registry(_TWO), store=store)
+    held = [line for line in read_report(store.content) if line["type"] == "held"]
+    assert {line["tag"] for line in held} == {"a1", "a2", "b1"}
+    assert {line["reason"] for line in held} == {"GracePeriod"}
+
+
+async def test_an_interrupted_run_reports_what_it_did() -> None:
+    registry = _Registry(_TWO)
+    store = _published_before(registry, _POLICY)
+    report = await _run(registry, guard=_Guard(steps=3), store=store)
+    assert report.phase is Phase.INTERRUPTED
+    ends = [line["tag"] for line in read_report(store.content) if line["type"] == "outcome"]
+    assert [f"team/a:{tag}" for tag in ends] == registry.pruned
+    assert len(ends) == 1

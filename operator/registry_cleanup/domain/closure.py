@@ -1,19 +1,21 @@
-"""What hangs together: the least set of kept tags that needs nothing which goes.
+"""What hangs together: the least set of kept tags that needs nothing which goes, and what follows its subject.
 
-Kept tags keep their digest where only whole digests can be deleted; kept indexes keep what they list. The set
-grows until nothing changes, and only then is the floor of `minTagsPerRepository` filled, which makes it grow again.
+Kept tags keep their digest where only whole digests can be deleted; kept and used indexes keep what they list. The
+set grows until nothing changes, and only then is the floor of `minTagsPerRepository` filled, which makes it grow
+again. Referrers go last, and only with a manifest that goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from registry_cleanup.domain.inventory import Inventory, Manifest
-from registry_cleanup.domain.reference import Digest, referrer_subject
-from registry_cleanup.domain.verdict import KeepReason, Verdict
+from registry_cleanup.domain.inventory import Manifest
+from registry_cleanup.domain.reference import Digest, referrer_subject, subject_key
+from registry_cleanup.domain.structure import descendants
+from registry_cleanup.domain.verdict import KeepReason, PruneReason, Verdict
 
 
 class DeletionUnit(StrEnum):
@@ -23,41 +25,34 @@ class DeletionUnit(StrEnum):
     DIGEST = "Digest"
 
 
-def descendants(digests: Iterable[Digest], manifests: Mapping[Digest, Manifest]) -> set[Digest]:
-    """Return all that the given manifests list, nested too, without those given (unless listed)."""
-    found: set[Digest] = set()
-    pending = list(digests)
-    while pending:
-        manifest = manifests.get(pending.pop())
-        for child in manifest.children if manifest else ():
-            if child not in found:
-                found.add(child)
-                pending.append(child)
-    return found
-
-
 def close(
-    verdicts: Mapping[str, Verdict], inventory: Inventory, unit: DeletionUnit, minimum_tags: int
+    verdicts: Mapping[str, Verdict],
+    manifests: Mapping[Digest, Manifest],
+    unit: DeletionUnit,
+    minimum_tags: int,
+    needed: Collection[Digest] = (),
 ) -> dict[str, Verdict]:
     """Return `verdicts` with everything kept that a kept tag needs, and at least `minimum_tags` tags.
 
     Args:
         verdicts: of the rules, by tag.
-        inventory: what they were made from.
+        manifests: what is known of manifests.
         unit: what the registry can delete.
         minimum_tags: referrers and dangling tags do not count towards it.
+        needed: manifests that are kept for another reason than a tag, such as those in use.
     """
-    closure = _Closure(verdicts, inventory.manifests, unit)
+    closure = _Closure(verdicts, manifests, unit)
     kept = {v.digest for v in verdicts.values() if v.kept is not None and v.digest is not None}
     # All siblings first: where both reasons hold, the order in which tags are listed must not decide.
     for digest in kept:
         closure.keep_siblings(digest)
-    for digest in kept:
+    for digest in kept.union(needed):
         closure.keep_children(digest)
-    for digest in closure.newest_first():
-        if closure.kept_count() >= minimum_tags:
-            break
-        closure.keep_group(digest)
+    if closure.kept_count() < minimum_tags:
+        for digest in closure.newest_first():
+            closure.keep_group(digest)
+            if closure.kept_count() >= minimum_tags:
+                break
     return closure.verdicts
 
 
@@ -72,10 +67,10 @@ class _Closure:
         self._whole_digests = unit is DeletionUnit.DIGEST
         self._going: dict[Digest, list[str]] = {}
         for verdict in verdicts.values():
-            if verdict.kept is None and verdict.digest is not None:
+            if verdict.goes and verdict.digest is not None:
                 self._going.setdefault(verdict.digest, []).append(verdict.tag)
         self._listed: set[Digest] = set()
-        self._kept = sum(_counts(verdict, manifests) for verdict in verdicts.values() if verdict.kept is not None)
+        self._kept = sum(_counts(verdict, manifests) for verdict in verdicts.values() if not verdict.goes)
 
     def kept_count(self) -> int:
         return self._kept
@@ -118,9 +113,121 @@ class _Closure:
             self._kept += 1
 
 
+class Vanishing:
+    """Which manifests cease to exist with a set of verdicts, and which they leave without a name.
+
+    Attributes:
+        nameless: manifests that still exist, and that pruning leaves without a name.
+        gone: manifests that cease to exist, those in `nameless` among them where they are deleted too.
+    """
+
+    def __init__(
+        self,
+        verdicts: Iterable[Verdict],
+        manifests: Mapping[Digest, Manifest],
+        unit: DeletionUnit,
+        needed: Collection[Digest],
+        history: Mapping[str, tuple[Digest, ...]],
+        *,
+        named_only: bool,
+        deletes_untagged: bool,
+    ) -> None:
+        """Look at `verdicts`; `history` and `named_only` as in `Inventory`, `deletes_untagged` as the policy says."""
+        going: set[Digest] = set()
+        stays: set[Digest] = set(needed)
+        for verdict in verdicts:
+            if verdict.digest is not None:
+                (going if verdict.goes else stays).add(verdict.digest)
+            if not verdict.goes:
+                stays.update(history.get(verdict.tag, ()))
+        held = stays | descendants(stays, manifests)
+        unnamed = going - held
+        related = unnamed | descendants(unnamed, manifests)
+        # An index that is known, and has nothing to do with what goes, stays too.
+        known = {m.digest for m in manifests.values() if m.children and m.digest not in related}
+        left = related - held - descendants(known, manifests)
+        if unit is DeletionUnit.DIGEST:
+            left -= going
+        self.nameless = left
+        self.gone = set(going) if unit is DeletionUnit.DIGEST else set[Digest]()
+        if deletes_untagged or named_only:
+            self.gone |= left
+
+
+def follow(
+    verdicts: Mapping[str, Verdict],
+    manifests: Mapping[Digest, Manifest],
+    unit: DeletionUnit,
+    needed: Collection[Digest] = (),
+    history: Mapping[str, tuple[Digest, ...]] | None = None,
+    *,
+    named_only: bool = False,
+    deletes_untagged: bool = False,
+) -> tuple[dict[str, Verdict], set[Digest]]:
+    """Let the referrers go whose subject goes, for its reasons, and theirs in turn.
+
+    A referrer stays where its digest has another tag that stays and only digests can be deleted, or where a kept index
+    lists it.
+
+    Returns:
+        The verdicts, and the manifests that are left without a name.
+    """
+    result = dict(verdicts)
+    waiting = [v for v in verdicts.values() if v.subject is not None and v.kept is KeepReason.FOLLOWS_PARENT]
+    while True:
+        vanishing = Vanishing(
+            result.values(),
+            manifests,
+            unit,
+            needed,
+            history or {},
+            named_only=named_only,
+            deletes_untagged=deletes_untagged,
+        )
+        subjects = {subject_key(digest) for digest in vanishing.gone}
+        followers = [verdict for verdict in waiting if verdict.subject in subjects] if subjects else []
+        if unit is DeletionUnit.DIGEST:
+            followers = _whole_groups(followers, result.values(), manifests, needed)
+        if not followers:
+            return result, vanishing.nameless
+        owners = _owners(result.values(), manifests)
+        for verdict in followers:
+            rule, reasons = owners.get(verdict.subject or "", (None, ()))
+            result[verdict.tag] = replace(verdict, kept=None, rule=rule, pruned=reasons)
+        gone = {verdict.tag for verdict in followers}
+        waiting = [verdict for verdict in waiting if verdict.tag not in gone]
+
+
+def _whole_groups(
+    followers: list[Verdict],
+    verdicts: Collection[Verdict],
+    manifests: Mapping[Digest, Manifest],
+    needed: Collection[Digest],
+) -> list[Verdict]:
+    """Return those of `followers` whose digest goes with all its tags, and that nothing else needs."""
+    names = {verdict.tag for verdict in followers}
+    stays = {v.digest for v in verdicts if not v.goes and v.tag not in names and v.digest is not None} | set(needed)
+    held = stays | descendants(stays, manifests)
+    # What a follower lists that stays for this is held already: nothing has to be looked at twice.
+    return [verdict for verdict in followers if verdict.digest is not None and verdict.digest not in held]
+
+
+def _owners(
+    verdicts: Iterable[Verdict], manifests: Mapping[Digest, Manifest]
+) -> dict[str, tuple[str | None, tuple[PruneReason, ...]]]:
+    """Return rule and reasons of everything that goes, or is listed by what goes, by its digest as a subject."""
+    found: dict[str, tuple[str | None, tuple[PruneReason, ...]]] = {}
+    for verdict in sorted((v for v in verdicts if v.goes and v.digest is not None), key=lambda v: v.tag):
+        if verdict.digest is not None:
+            for digest in (verdict.digest, *descendants([verdict.digest], manifests)):
+                found.setdefault(subject_key(digest), (verdict.rule, verdict.pruned))
+    return found
+
+
 def _counts(kept: Verdict, manifests: Mapping[Digest, Manifest]) -> bool:
     """Say whether a kept tag stands for an image of its own; what does not fills no floor, whoever keeps it."""
     if kept.kept is KeepReason.DANGLING or referrer_subject(kept.tag) is not None:
         return False
+    # An SBOM may have a tag of its own: only who was read is known to be none.
     manifest = manifests.get(kept.digest) if kept.digest is not None else None
-    return manifest is None or manifest.subject is None
+    return manifest is not None and manifest.read and manifest.subject is None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from registry_cleanup.domain.closure import DeletionUnit, descendants
-from registry_cleanup.domain.inventory import Inventory
-from registry_cleanup.domain.plan import DigestGroup
+from registry_cleanup.domain.closure import DeletionUnit
+from registry_cleanup.domain.in_use import ALL_TAGS, InUse
+from registry_cleanup.domain.inventory import Format, Inventory
+from registry_cleanup.domain.plan import DigestGroup, RepositoryPlan
 from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.structure import ancestors, descendants
 
 
 class Deletion(StrEnum):
@@ -17,13 +20,15 @@ class Deletion(StrEnum):
     BY_TAG = "ByTag"
     BY_DIGEST = "ByDigest"
     UNKNOWN = "Unknown"  # the registry would not say: planned as by digest, and tried
+    WITHOUT_EFFECT = "DeletionWithoutEffect"  # accepted what does not exist: planned as by digest, and tried
     DISABLED = "DeletionDisabled"
+    READ_ONLY = "ReadOnly"
     FORBIDDEN = "DeletionForbidden"  # the policy's ServiceAccount lacks a right on image streams
 
     @property
     def possible(self) -> bool:
         """Whether there is any sense in trying."""
-        return self in (Deletion.BY_TAG, Deletion.BY_DIGEST, Deletion.UNKNOWN)
+        return self not in (Deletion.DISABLED, Deletion.READ_ONLY, Deletion.FORBIDDEN)
 
     @property
     def unit(self) -> DeletionUnit:
@@ -46,6 +51,7 @@ class Outcome(StrEnum):
     ALREADY_GONE = "AlreadyGone"
     MOVED = "Moved"  # names another digest now
     NOW_SHARED = "NowShared"  # a tag that stays stands on the digest now, or an index that stays lists it
+    NOW_IN_USE = "NowInUse"  # a pod that appeared since the scan uses it
     NOT_DELETED = "NotDeleted"  # accepted, but still there
     FAILED = "Failed"
 
@@ -55,6 +61,15 @@ class ItemOutcome:
     """The end of one planned tag; `code` is the registry's error code where it failed."""
 
     tag: str
+    digest: Digest
+    outcome: Outcome
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UntaggedOutcome:
+    """The end of one manifest without a name that was to be deleted; `code` as in `ItemOutcome`."""
+
     digest: Digest
     outcome: Outcome
     code: str | None = None
@@ -85,7 +100,7 @@ def recheck(
                 change = Outcome.ALREADY_GONE if current is None else Outcome.MOVED
                 outcomes.append(ItemOutcome(tag, group.digest, change))
         if still:
-            remaining.append(DigestGroup(group.digest, tuple(still)))
+            remaining.append(replace(group, tags=tuple(still)))
     if unit is DeletionUnit.TAG:
         return tuple(remaining), tuple(outcomes)
     needed = _needed(remaining, now_there)
@@ -93,6 +108,43 @@ def recheck(
         if group.digest in needed:
             outcomes.extend(ItemOutcome(tag, group.digest, Outcome.NOW_SHARED) for tag in group.tags)
     return tuple(group for group in remaining if group.digest not in needed), tuple(outcomes)
+
+
+class UsedSince:
+    """What is used of one repository since its plan was made, and what that saves."""
+
+    def __init__(self, plan: RepositoryPlan, in_use: InUse) -> None:
+        self.in_use = in_use
+        self._plan = plan
+        self._use = in_use.at(plan.repository)
+        manifests = plan.manifests
+        by_config = {digest for digest, m in manifests.items() if m.config is not None and m.config in in_use.digests}
+        used = by_config.union(in_use.digests)
+        self._used = used | ancestors(used, manifests)
+        self._listed = descendants(self._used, manifests)
+
+    def saves(self, digest: Digest, tags: Collection[str]) -> bool:
+        """Say whether `tags`, or without any the manifest `digest`, must not go after all.
+
+        Args:
+            digest: of the manifest, which goes too where only digests can be deleted.
+            tags: on it that would go.
+        """
+        if ALL_TAGS in self._use.tags or any(map(self._use.uses_tag, tags)):
+            return True
+        stood_for = {digest}.union(*(self._plan.history.get(tag, ()) for tag in tags))
+        if not self._used.isdisjoint(stood_for):
+            return True
+        whole = self._plan.unit is DeletionUnit.DIGEST or not tags
+        if whole and digest in self._listed:
+            return True
+        # A container that is known by an image ID may run whatever nobody knows the config of.
+        return bool(self._use.image_ids) and not all(map(self._has_known_configs, stood_for))
+
+    def _has_known_configs(self, digest: Digest) -> bool:
+        manifests = self._plan.manifests
+        below = [manifests.get(each) for each in (digest, *descendants([digest], manifests))]
+        return all(m is not None and (m.format is Format.INDEX or m.config is not None) for m in below)
 
 
 def _needed(groups: list[DigestGroup], now_there: Inventory) -> set[Digest]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from registry_cleanup.domain.reference import Digest
 
@@ -18,6 +19,13 @@ class Format(StrEnum):
     UNKNOWN = "Unknown"
 
 
+class Blob(NamedTuple):
+    """A config or layer: its digest, and its size in bytes."""
+
+    digest: Digest
+    size: int
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """The facts of one manifest that decisions need; they never change for a digest.
@@ -28,6 +36,11 @@ class Manifest:
         children: of an index, the digests that it lists, in its order; empty otherwise.
         subject: the manifest that this one refers to (a signature, an SBOM), if any.
         created: when the image was built, aware; None where nobody says, or where nobody asked.
+        config: of an image, the digest of its config; some container runtimes know an image by it.
+        blobs: of an image, its config and layers, where the manifest was read.
+        keep: what the mark `registrycleanup.dev/keep` says, if the manifest (annotation) or the config (label) bears
+            it and was read anyway.
+        read: whether the manifest itself was read, and not only what it is.
     """
 
     digest: Digest
@@ -35,6 +48,10 @@ class Manifest:
     children: tuple[Digest, ...] = ()
     subject: Digest | None = None
     created: datetime | None = None
+    config: Digest | None = None
+    blobs: tuple[Blob, ...] = ()
+    keep: str | None = None
+    read: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +60,21 @@ class Needs:
 
     Attributes:
         dated: tags of which the manifest and its date are needed.
+        read: tags of which the manifest is needed, and no date.
         resolved: tags of which only the digest (and the children, if it is an index) is needed.
+        digests: of manifests in use, which are read so that their children are known, be there a tag on them or not.
+        used: digests that the repository's name is used with: where nobody knows what it lists of a manifest, it may be
+            one of these.
+        image_ids: that containers are known by, which may be digests of manifests or of configs: where there are any,
+            the digest of the config of each image has to be known, of the platforms of indexes, too.
     """
 
     dated: frozenset[str] = frozenset()
+    read: frozenset[str] = frozenset()
     resolved: frozenset[str] = frozenset()
+    digests: frozenset[Digest] = frozenset()
+    used: frozenset[Digest] = frozenset()
+    image_ids: frozenset[Digest] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +92,9 @@ class Inventory:
         protected: tags that the repository itself keeps, by annotation.
         managed: tags that the repository's own spec imports or aliases, and would bring back.
         used: tags that something else refers to.
+        history: tags that stand for more digests than the one they name, with all of them.
+        named_only: whether a manifest can be pulled only as long as a tag or a listed index names it, so that the
+            last tag takes it along (OpenShift).
     """
 
     repository: str
@@ -76,6 +106,8 @@ class Inventory:
     protected: frozenset[str] = frozenset()
     managed: frozenset[str] = frozenset()
     used: frozenset[str] = frozenset()
+    history: Mapping[str, tuple[Digest, ...]] = field(default_factory=dict)
+    named_only: bool = False
 
     @property
     def size(self) -> int:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from registry_cleanup.domain.closure import DeletionUnit, close, descendants
+from registry_cleanup.domain.closure import DeletionUnit, close, follow
+from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest
-from registry_cleanup.domain.policy import Policy
-from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.policy import Policy, Untagged
+from registry_cleanup.domain.reference import Digest, subject_key
 from registry_cleanup.domain.rules import judge
-from registry_cleanup.domain.verdict import Verdict
+from registry_cleanup.domain.structure import descendants, parents_first
+from registry_cleanup.domain.usage import unfound_images, used_digests
+from registry_cleanup.domain.verdict import KeepReason, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +26,12 @@ class DigestGroup:
     Attributes:
         digest: what they name.
         tags: sorted; where only digests can be deleted, all tags on it.
+        after: of referrers, the subjects (`reference.subject_key`) that must be verified gone before.
     """
 
     digest: Digest
     tags: tuple[str, ...]
+    after: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +41,91 @@ class RepositoryPlan:
     Attributes:
         repository: its name.
         verdicts: one for each tag that the registry listed.
-        groups: what goes, indexes before what they list, so that nothing pullable ever lacks a part.
+        groups: what goes, indexes before what they list and subjects before their referrers, so that nothing pullable
+            ever lacks a part.
         manifests: the facts that it was planned from, by digest.
+        size: the number of tags that the registry listed.
+        unit: what is deleted.
+        untagged: manifests that are left without a name, indexes before what they list; where not all tags were
+            resolved, some of them may have one.
+        deletes_untagged: whether those are deleted too.
+        needed: manifests that must stay although no verdict here says so.
+        named_only: as in `Inventory`.
+        history: as in `Inventory`.
     """
 
     repository: str
     verdicts: tuple[Verdict, ...]
     groups: tuple[DigestGroup, ...]
     manifests: Mapping[Digest, Manifest]
+    size: int = 0
+    unit: DeletionUnit = DeletionUnit.DIGEST
+    untagged: tuple[Digest, ...] = ()
+    deletes_untagged: bool = False
+    needed: frozenset[Digest] = field(default=frozenset())
+    named_only: bool = False
+    history: Mapping[str, tuple[Digest, ...]] = field(default_factory=dict)
 
     @property
     def planned(self) -> int:
         """The number of tags that go."""
         return sum(len(group.tags) for group in self.groups)
 
+    def going_tags(self) -> set[str]:
+        """Return the tags that go."""
+        return {tag for group in self.groups for tag in group.tags}
+
     def only_going(self) -> RepositoryPlan:
         """Return the part of the plan that pruning needs: what stands on digests that go, and the indexes."""
         going = {group.digest for group in self.groups}
+        stays = {v.digest for v in self.verdicts if not v.goes and v.digest is not None} | self.needed
+        relevant = going | descendants(going, self.manifests)
+        verdicts = tuple(verdict for verdict in self.verdicts if verdict.digest in going)
+        history = {v.tag: self.history[v.tag] for v in verdicts if v.tag in self.history}
+        before = {digest for digests in history.values() for digest in digests}
+        told = relevant | before | descendants(before, self.manifests)
+        # What refers to a manifest without a name is found only as that goes, and may be in use, too.
+        used = self.needed & self.manifests.keys()
+        relevant = relevant | used | descendants(used, self.manifests)
         return replace(
             self,
-            verdicts=tuple(verdict for verdict in self.verdicts if verdict.digest in going),
-            manifests={digest: m for digest, m in self.manifests.items() if m.format is Format.INDEX},
+            verdicts=verdicts,
+            history=history,
+            manifests={
+                digest: replace(m, blobs=())
+                for digest, m in self.manifests.items()
+                # Of images the config tells whether a pod that appeared since runs them.
+                if m.format is Format.INDEX or (digest in told and m.config is not None)
+            },
+            needed=frozenset((stays | descendants(stays, self.manifests)) & relevant),
         )
+
+    def hold(self, held: Mapping[str, KeepReason]) -> RepositoryPlan:
+        """Return the plan without the tags `held`, each kept for its reason, and without what has to stay with them."""
+        if not held:
+            return self
+        verdicts = {}
+        for verdict in self.verdicts:
+            if verdict.goes and verdict.tag in held:
+                verdict = replace(verdict, kept=held[verdict.tag], pruned=())
+            elif verdict.goes and verdict.subject is not None:
+                verdict = replace(verdict, kept=KeepReason.FOLLOWS_PARENT, pruned=())
+            verdicts[verdict.tag] = verdict
+        closed = close(verdicts, self.manifests, self.unit, 0, self.needed)
+        return _complete(self, closed)
 
     def kept_by_reason(self) -> Counter[str]:
         """Return how many tags stay, by reason."""
         return Counter(verdict.kept.value for verdict in self.verdicts if verdict.kept is not None)
 
 
-def plan_repository(policy: Policy, inventory: Inventory, unit: DeletionUnit, now: datetime) -> RepositoryPlan:
+def plan_repository(
+    policy: Policy,
+    inventory: Inventory,
+    unit: DeletionUnit,
+    now: datetime,
+    in_use: InUse = NOTHING_IN_USE,
+) -> RepositoryPlan:
     """Decide what becomes of each tag of one repository.
 
     Args:
@@ -72,14 +133,43 @@ def plan_repository(policy: Policy, inventory: Inventory, unit: DeletionUnit, no
         inventory: the whole repository, with what `rules.needs` asked for.
         unit: what the registry can delete.
         now: the instant of the decision, aware.
+        in_use: what runs, or could be rolled back to.
     """
-    verdicts = close(judge(policy, inventory, now), inventory, unit, policy.minimum_tags)
-    return RepositoryPlan(
+    used = used_digests(inventory, in_use)
+    judged = judge(policy, inventory, now, in_use)
+    verdicts = close(judged, inventory.manifests, unit, policy.minimum_tags, used)
+    plan = RepositoryPlan(
         inventory.repository,
-        tuple(verdicts[tag] for tag in sorted(verdicts)),
-        _groups(verdicts.values(), inventory.manifests),
+        (),
+        (),
         inventory.manifests,
+        inventory.size,
+        unit,
+        deletes_untagged=policy.untagged is Untagged.DELETE and not inventory.named_only,
+        needed=frozenset(used),
+        named_only=inventory.named_only,
+        history=inventory.history,
     )
+    planned = _complete(plan, verdicts)
+    unfound = unfound_images(inventory, in_use) if planned.groups else frozenset()
+    if not unfound:
+        return planned
+    users = in_use.users_of(inventory.repository, "", unfound)
+    whole = planned.hold(dict.fromkeys(planned.going_tags(), KeepReason.IN_USE_UNKNOWN))
+    return replace(
+        whole,
+        verdicts=tuple(
+            replace(verdict, users=users) if verdict.kept is KeepReason.IN_USE_UNKNOWN else verdict
+            for verdict in whole.verdicts
+        ),
+    )
+
+
+def conflicting(inventory: Inventory) -> RepositoryPlan:
+    """Return the plan of a repository that an older policy prunes: everything stays."""
+    tags = sorted((*inventory.tags, *inventory.unresolved, *inventory.dangling))
+    verdicts = tuple(Verdict(tag, inventory.tags.get(tag), KeepReason.POLICY_CONFLICT) for tag in tags)
+    return RepositoryPlan(inventory.repository, verdicts, (), {}, inventory.size)
 
 
 def plan_hash(policy: Policy, plans: Iterable[RepositoryPlan]) -> str:
@@ -92,18 +182,61 @@ def plan_hash(policy: Policy, plans: Iterable[RepositoryPlan]) -> str:
     return digest.hexdigest()
 
 
-def _groups(verdicts: Iterable[Verdict], manifests: Mapping[Digest, Manifest]) -> tuple[DigestGroup, ...]:
-    going: dict[Digest, list[str]] = {}
+def _complete(plan: RepositoryPlan, closed: Mapping[str, Verdict]) -> RepositoryPlan:
+    """Return `plan` with these verdicts, what follows from them, and the groups in their order."""
+    verdicts, nameless = follow(
+        closed,
+        plan.manifests,
+        plan.unit,
+        plan.needed,
+        plan.history,
+        named_only=plan.named_only,
+        deletes_untagged=plan.deletes_untagged,
+    )
+    # A tag that stays stands for all that it named before, too.
+    history = (d for tag, ds in plan.history.items() if tag in verdicts and not verdicts[tag].goes for d in ds)
+    return replace(
+        plan,
+        needed=plan.needed.union(history),
+        verdicts=tuple(verdicts[tag] for tag in sorted(verdicts)),
+        groups=_groups(verdicts.values(), plan),
+        untagged=tuple(parents_first(nameless, plan.manifests)),
+    )
+
+
+def _groups(verdicts: Iterable[Verdict], plan: RepositoryPlan) -> tuple[DigestGroup, ...]:
+    """Return what goes, in the order in which it may."""
+    going: dict[tuple[Digest, frozenset[str]], list[str]] = {}
+    subjects: dict[Digest, set[str]] = {}
     for verdict in verdicts:
-        if verdict.kept is None and verdict.digest is not None:
-            going.setdefault(verdict.digest, []).append(verdict.tag)
-    ordered = _parents_first(going, manifests)
-    return tuple(DigestGroup(digest, tuple(sorted(going[digest]))) for digest in ordered)
+        if verdict.goes and verdict.digest is not None and verdict.subject is not None:
+            subjects.setdefault(verdict.digest, set()).add(verdict.subject)
+    for verdict in verdicts:
+        if verdict.goes and verdict.digest is not None:
+            if plan.unit is DeletionUnit.DIGEST:
+                after = frozenset(subjects.get(verdict.digest, ()))
+            else:
+                after = frozenset() if verdict.subject is None else frozenset({verdict.subject})
+            going.setdefault((verdict.digest, after), []).append(verdict.tag)
+    place = {digest: number for number, digest in enumerate(parents_first({d for d, _ in going}, plan.manifests))}
+    groups = [DigestGroup(digest, tuple(sorted(tags)), after) for (digest, after), tags in going.items()]
+    groups.sort(key=lambda group: (place[group.digest], sorted(group.after)))
+    return tuple(_subjects_first(groups, plan))
 
 
-def _parents_first(digests: Iterable[Digest], manifests: Mapping[Digest, Manifest]) -> list[Digest]:
-    """Sort by depth: what lists others goes before what it lists."""
-    indexes = [digest for digest in digests if (m := manifests.get(digest)) is not None and m.children]
-    below = {digest: len(descendants([digest], manifests)) for digest in indexes}
-    # A parent lists its child and all that the child lists, so it always has more below it.
-    return sorted(digests, key=lambda digest: (-below.get(digest, 0), digest))
+def _subjects_first(groups: list[DigestGroup], plan: RepositoryPlan) -> list[DigestGroup]:
+    """Move referrers behind what they refer to, as often as they refer to each other."""
+    ordered = [group for group in groups if not group.after]
+    waiting = [group for group in groups if group.after]
+    while waiting:
+        digests = [group.digest for group in waiting]
+        unfinished = {subject_key(digest) for digest in (*digests, *descendants(digests, plan.manifests))}
+        later = [group.digest for group in waiting if group.after & unfinished]
+        # An index that has to wait keeps what it lists waiting.
+        blocked = descendants(later, plan.manifests).union(later)
+        ready = [group for group in waiting if group.digest not in blocked]
+        if not ready:
+            return ordered + waiting
+        ordered += ready
+        waiting = [group for group in waiting if group.digest in blocked]
+    return ordered

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import re2
 
+from registry_cleanup.domain.order import OrderBy
+
 # `latest` is protected unless the policy says `pruneLatest: true`.
 LATEST = "latest"
 
@@ -33,6 +35,16 @@ class TagPattern:
     def matches(self, tag: str) -> bool:
         """Say whether the whole of `tag` matches."""
         return self._compiled.fullmatch(tag) is not None
+
+    def defines(self, group: str) -> bool:
+        """Say whether the expression has a group of this name, `(?P<group>…)`."""
+        return group in self._compiled.groupindex
+
+    def extract(self, tag: str, group: str) -> str | None:
+        """Return what `group` matches in `tag`; None where the whole does not match or the group takes no part."""
+        match = self._compiled.fullmatch(tag)
+        found: str | None = match.group(group) if match is not None else None
+        return found
 
 
 class RepositoryGlob:
@@ -130,6 +142,8 @@ class Rule:
         older_than: a tag younger than this is kept; None where age does not matter.
         most_recent: this number of newest images is kept; None where the number does not matter.
         include_managed: whether tags that an image stream's own spec imports or aliases may go.
+        order_by: what `most_recent` counts by.
+        extract: the group of each include that spells the version; None for the whole tag.
     """
 
     name: str
@@ -139,11 +153,27 @@ class Rule:
     older_than: timedelta | None = None
     most_recent: int | None = None
     include_managed: bool = False
+    order_by: OrderBy = OrderBy.DATE
+    extract: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a rule that would prune everything it matches."""
+        """Refuse a rule that would prune everything it matches, or that has no version to order by."""
         if self.older_than is None and self.most_recent is None:
             raise ValueError(f"rule {self.name!r} has neither olderThan nor keep.mostRecent")
+        if self.extract is not None and not all(pattern.defines(self.extract) for pattern in self.include):
+            raise ValueError(f"rule {self.name!r} has an include without the group {self.extract!r}")
+
+    @property
+    def reads_dates(self) -> bool:
+        """Whether a tag of unknown date cannot be judged."""
+        return self.older_than is not None or self.order_by is OrderBy.DATE
+
+    def version_text(self, tag: str) -> str | None:
+        """Return the part of `tag` that spells its version: what the first include that matches extracts."""
+        if self.extract is None:
+            return tag
+        matching = next((pattern for pattern in self.include if pattern.matches(tag)), None)
+        return None if matching is None else matching.extract(tag, self.extract)
 
     def applies_to(self, repository: str) -> bool:
         """Say whether the rule has a say in `repository`."""
@@ -155,6 +185,72 @@ class TagDate(StrEnum):
 
     AUTO = "Auto"  # when it was pushed, where the registry records that, else when its image was created
     CREATED = "Created"  # when its image was created
+
+
+class Untagged(StrEnum):
+    """What becomes of manifests that pruning leaves without a name."""
+
+    KEEP = "Keep"  # counted; the registry's garbage collection can free them
+    DELETE = "Delete"  # by digest
+
+
+class OnExceeded(StrEnum):
+    """What a run does that would prune more than its limits allow."""
+
+    ABORT = "Abort"
+    TRUNCATE = "Truncate"  # whole digest groups, oldest first, as many as are allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one run may prune.
+
+    Attributes:
+        max_deletions: tags in all.
+        max_percent: tags of one repository, in percent of all its tags, counted where more than 10 would go.
+        on_exceeded: what happens then.
+    """
+
+    max_deletions: int = 1000
+    max_percent: int = 50
+    on_exceeded: OnExceeded = OnExceeded.ABORT
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraReferences:
+    """Objects of a kind that name images at a path of their own.
+
+    Attributes:
+        api_version: such as `serving.knative.dev/v1`.
+        kind: such as `Service`.
+        json_path: of the images, such as `.spec.template.spec.containers[*].image`.
+    """
+
+    api_version: str
+    kind: str
+    json_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class InUseRules:
+    """What counts as in use.
+
+    Attributes:
+        enabled: whether anything does.
+        namespace_labels: `matchLabels` and `matchExpressions` of the namespaces that are looked at, as a label selector
+            of the API (`a=b,c in (d,e)`); None for all.
+        include_history: whether what a rollback would use counts.
+        extra_references: more kinds that name images.
+        references_config_map: name of a ConfigMap in the policy's namespace that lists images; None for none.
+        aliases: path prefixes under which other registries (caches, mirrors) serve this one's repositories.
+    """
+
+    enabled: bool = True
+    namespace_labels: str | None = None
+    include_history: bool = True
+    extra_references: tuple[ExtraReferences, ...] = ()
+    references_config_map: str | None = None
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +265,11 @@ class Policy:
         keep_tags: never pruned; includes `latest` unless the policy says otherwise.
         minimum_tags: so many tags stay in each repository.
         tag_date: which date a tag is judged by.
+        untagged: what becomes of manifests that pruning leaves without a name.
+        grace_period: only what was in a published plan at least this long ago is pruned.
+        limits: how much one run may prune.
+        approval_required: whether a plan has to be approved before it is carried out.
+        in_use: what counts as in use.
     """
 
     uid: str
@@ -178,3 +279,8 @@ class Policy:
     keep_tags: Sequence[TagPattern]
     minimum_tags: int
     tag_date: TagDate = TagDate.AUTO
+    untagged: Untagged = Untagged.KEEP
+    grace_period: timedelta = timedelta(hours=24)
+    limits: Limits = Limits()
+    approval_required: bool = False
+    in_use: InUseRules = InUseRules()

@@ -31,6 +31,12 @@ def is_repository(text: str) -> bool:
     return len(text) <= 255 and _REPOSITORY.fullmatch(text) is not None
 
 
+def leading_repository(text: str) -> str:
+    """Return the longest beginning of `text` that may name a repository; empty if none does."""
+    match = _REPOSITORY.match(text[:255])
+    return match[0] if match is not None else ""
+
+
 def is_tag(text: str) -> bool:
     """Say whether `text` may name a tag."""
     return _TAG.fullmatch(text) is not None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from registry_cleanup.domain.closure import DeletionUnit
-from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
-from registry_cleanup.domain.policy import LATEST, Policy, Rule, TagPattern
+from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse, User
+from registry_cleanup.domain.inventory import Format, Inventory, Manifest
+from registry_cleanup.domain.order import OrderBy, Version, parse_version
+from registry_cleanup.domain.ownership import among_rules, ownership
+from registry_cleanup.domain.policy import Policy, Rule
 from registry_cleanup.domain.reference import Digest, referrer_subject, subject_key
+from registry_cleanup.domain.structure import ancestors, descendants
+from registry_cleanup.domain.usage import used_digests, users
 from registry_cleanup.domain.verdict import KeepReason, PruneReason, Verdict
 
 # The day Docker was shown to the public: no image is older, so an older date is a build tool's placeholder
@@ -19,161 +24,194 @@ EARLIEST_DATE = datetime(2013, 3, 20, tzinfo=UTC)
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-@dataclass(frozen=True, slots=True)
-class Ownership:
-    """The rule that owns a tag, or the reason why the tag is no rule's business."""
-
-    rule: Rule | None
-    kept: KeepReason | None
-
-
-def ownership(policy: Policy, repository: str, tag: str) -> Ownership:
-    """Say whose business `tag` is, by its own name alone, whatever it points at."""
-    if any(pattern.matches(tag) for pattern in policy.keep_tags):
-        return Ownership(None, KeepReason.KEEP_TAGS)
-    if referrer_subject(tag) is not None:
-        return Ownership(None, KeepReason.FOLLOWS_PARENT)
-    for rule in policy.rules:
-        if rule.applies_to(repository) and any(pattern.matches(tag) for pattern in rule.include):
-            if any(pattern.matches(tag) for pattern in rule.exclude):
-                return Ownership(rule, KeepReason.EXCLUDED)
-            return Ownership(rule, None)
-    return Ownership(None, KeepReason.UNMATCHED)
-
-
-def needs(policy: Policy, repository: str, tags: Collection[str], unit: DeletionUnit) -> Needs:
-    """Return what has to be gathered of `tags` to plan `repository`.
-
-    Args:
-        policy: whose rules.
-        repository: its name.
-        tags: as the registry listed them.
-        unit: what the registry can delete; where only digests, every tag's digest has a say.
-    """
-    owned = frozenset(tag for tag in tags if ownership(policy, repository, tag).kept is None)
-    if not owned:
-        return Needs()
-    return Needs(dated=owned, resolved=frozenset(tags) - owned if unit is DeletionUnit.DIGEST else frozenset())
-
-
-def tag_patterns(policy: Policy) -> dict[str, TagPattern]:
-    """Return every pattern of tags that a person wrote, by its place; one that matches nothing may be mistyped."""
-    found = {f"spec.keepTags {p.text!r}": p for p in policy.keep_tags if p.text != LATEST}
-    for number, rule in enumerate(policy.rules):
-        for field, patterns in (("include", rule.include), ("exclude", rule.exclude)):
-            found |= {f"spec.rules[{number}].tags.{field} {p.text!r}": p for p in patterns}
-    return found
-
-
-def idle_globs(policy: Policy, repositories: Collection[str]) -> list[str]:
-    """Return where globs stand that match none of `repositories`, which are all that the registry lists."""
-    selectors = {"spec.repositories": policy.repositories}
-    selectors |= {
-        f"spec.rules[{number}].repositories": rule.repositories
-        for number, rule in enumerate(policy.rules)
-        if rule.repositories is not None
-    }
-    return [
-        f"{path}.{field} {glob.text!r}"
-        for path, selector in selectors.items()
-        for field, globs in (("include", selector.include), ("exclude", selector.exclude))
-        for glob in globs
-        if not any(glob.matches(name) for name in repositories)
-    ]
-
-
-def judge(policy: Policy, inventory: Inventory, now: datetime) -> dict[str, Verdict]:
-    """Return the verdict of the rules on each tag of `inventory`."""
-    verdicts: dict[str, Verdict] = {}
-    subjects = _Subjects(inventory)
-    owned: dict[str, tuple[Rule, list[str]]] = {}
-    for tag in _tags(inventory):
-        owner = ownership(policy, inventory.repository, tag)
-        digest = inventory.tags.get(tag)
-        rule = owner.rule.name if owner.rule else None
-        if tag in inventory.dangling:
-            verdicts[tag] = Verdict(tag, None, KeepReason.DANGLING, rule)
-        elif tag in inventory.protected:
-            verdicts[tag] = Verdict(tag, digest, KeepReason.KEEP_TAGS)
-        elif (subject := referrer_subject(tag)) is not None and owner.kept is KeepReason.FOLLOWS_PARENT:
-            verdicts[tag] = Verdict(tag, digest, subjects.reason(subject))
-        elif owner.rule is None or owner.kept is not None:
-            verdicts[tag] = Verdict(tag, digest, owner.kept, rule)
-        else:
-            owned.setdefault(owner.rule.name, (owner.rule, []))[1].append(tag)
-    for owning, tags in owned.values():
-        verdicts.update((verdict.tag, verdict) for verdict in _apply(owning, tags, inventory, subjects, now))
-    return verdicts
-
-
 def plausible(date: datetime | None, now: datetime) -> bool:
     """Say whether `date` can be when an image was made; what cannot is unknown, and keeps."""
     return date is not None and EARLIEST_DATE <= date <= now + CLOCK_TOLERANCE
 
 
-def _tags(inventory: Inventory) -> Iterable[str]:
-    yield from inventory.tags
-    yield from inventory.unresolved
-    yield from inventory.dangling
+def pinned(mark: str | None, now: datetime) -> bool:
+    """Say whether the mark `registrycleanup.dev/keep` of an image keeps it.
+
+    `true` does, and a date until which (that day included); what is neither, and not `false`, keeps too.
+    """
+    text = "false" if mark is None else mark.strip().lower()
+    if text == "false":
+        return False
+    try:
+        until = datetime.fromisoformat(text.upper())
+        if len(text) <= len("2026-01-31"):
+            until += timedelta(days=1)
+        return now < (until if until.tzinfo is not None else until.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):  # 9999-12-31 has no day after it
+        return True
 
 
-class _Subjects:
-    """What a referrer of the repository may belong to: all that a tag names or an index lists."""
-
-    def __init__(self, inventory: Inventory) -> None:
-        children = (child for manifest in inventory.manifests.values() for child in manifest.children)
-        self._known = {subject_key(digest) for digest in (*inventory.tags.values(), *inventory.manifests, *children)}
-        self._doubt = bool(inventory.unresolved)
-
-    def reason(self, subject: str) -> KeepReason:
-        """Say why a referrer of `subject` stays."""
-        known = subject in self._known or self._doubt
-        return KeepReason.FOLLOWS_PARENT if known else KeepReason.ORPHAN_REFERRER
-
-
-def _apply(rule: Rule, tags: list[str], inventory: Inventory, subjects: _Subjects, now: datetime) -> Iterable[Verdict]:
-    """Yield the verdicts of `rule` on the tags that it owns."""
-    ranked: dict[str, tuple[Digest, datetime]] = {}
-    for tag in tags:
-        digest = inventory.tags[tag]
-        manifest = inventory.manifests.get(digest) or Manifest(digest, Format.UNKNOWN)
-        if manifest.format is Format.UNKNOWN:
-            yield Verdict(tag, digest, KeepReason.UNKNOWN_FORMAT, rule.name)
-        elif manifest.subject is not None:
-            yield Verdict(tag, digest, subjects.reason(subject_key(manifest.subject)))
-        elif tag in inventory.managed and not rule.include_managed:
-            yield Verdict(tag, digest, KeepReason.MANAGED_BY_SPEC, rule.name)
-        elif (date := inventory.pushed.get(tag, manifest.created)) is None or not plausible(date, now):
-            yield Verdict(tag, digest, KeepReason.UNKNOWN_DATE, rule.name, date=date)
+def judge(policy: Policy, inventory: Inventory, now: datetime, in_use: InUse = NOTHING_IN_USE) -> dict[str, Verdict]:
+    """Return the verdict of the rules on each tag of `inventory`."""
+    known = _Known(inventory, now, in_use)
+    verdicts: dict[str, Verdict] = {}
+    owned: dict[str, _Owned] = {rule.name: _Owned(rule) for rule in policy.rules}
+    for tag in (*inventory.tags, *inventory.unresolved, *inventory.dangling):
+        owner = ownership(policy, inventory.repository, tag)
+        digest = inventory.tags.get(tag)
+        kept = KeepReason.DANGLING if tag in inventory.dangling else known.protection(tag, digest, owner.kept)
+        if kept is KeepReason.KEEP_TAGS:
+            would = among_rules(policy, inventory.repository, tag)
+            if would.rule is not None and would.kept is None and digest is not None:
+                owned[would.rule.name].lending.append(tag)
+            verdicts[tag] = Verdict(tag, digest, kept)
+        elif kept is KeepReason.FOLLOWS_PARENT:
+            verdicts[tag] = known.referrer(tag, digest, referrer_subject(tag))
+        elif owner.rule is None or kept is not None:
+            verdicts[tag] = Verdict(tag, digest, kept, owner.rule.name if owner.rule is not None else None)
         else:
-            ranked[tag] = (digest, date)
-    recent = _most_recent(rule.most_recent, ranked)
-    for tag, (digest, date) in ranked.items():
+            owned[owner.rule.name].tags.append(tag)
+    for rule in owned.values():
+        verdicts.update((verdict.tag, verdict) for verdict in _apply(rule, known))
+    return verdicts
+
+
+@dataclass(slots=True)
+class _Owned:
+    """The tags of one rule.
+
+    Attributes:
+        rule: which.
+        tags: that it owns.
+        lending: that it would own if they were not kept by name: they take no place in `keep.mostRecent`, but an image
+            stands where its best tag stands. Or one more tag in `keepTags` could let another one on its image go.
+    """
+
+    rule: Rule
+    tags: list[str] = field(default_factory=list)
+    lending: list[str] = field(default_factory=list)
+
+
+class _Known:
+    """What is known of a repository, as far as it keeps tags by themselves."""
+
+    def __init__(self, inventory: Inventory, now: datetime, in_use: InUse) -> None:
+        self.inventory = inventory
+        self.now = now
+        manifests = inventory.manifests
+        pins = {digest for digest, manifest in manifests.items() if pinned(manifest.keep, now)}
+        self._pinned = pins | ancestors(pins, manifests)
+        self._in_use = in_use
+        self._used = used_digests(inventory, in_use)
+        self._by_name = in_use.at(inventory.repository)
+        named = inventory.tags.values()
+        self._subjects = {subject_key(digest) for digest in (*named, *manifests, *descendants(manifests, manifests))}
+
+    def manifest(self, tag: str) -> Manifest:
+        digest = self.inventory.tags[tag]
+        return self.inventory.manifests.get(digest) or Manifest(digest, Format.UNKNOWN)
+
+    def date(self, tag: str) -> datetime | None:
+        """Return when the tag was pushed, where that is recorded, else when its image was created."""
+        return self.inventory.pushed.get(tag) or self.manifest(tag).created
+
+    def pushed(self, tag: str) -> bool:
+        """Say whether its date is that of its push."""
+        return tag in self.inventory.pushed
+
+    def dependable_date(self, tag: str, rule: Rule) -> datetime | None:
+        """Return the date of a tag of `rule` that may decide; a date that nobody asked for would decide by chance."""
+        date = self.date(tag) if rule.reads_dates else self.inventory.pushed.get(tag)
+        return date if plausible(date, self.now) else None
+
+    def in_use(self, tag: str) -> bool:
+        digest = self.inventory.tags.get(tag)
+        all_digests = (*self.inventory.history.get(tag, ()), digest)
+        by_digest = bool(self._used) and any(each in self._used for each in all_digests)
+        return by_digest or self._by_name.uses_tag(tag) or tag in self.inventory.used
+
+    def users(self, tag: str) -> tuple[User, ...]:
+        return users(self.inventory, self._in_use, tag)
+
+    def protection(self, tag: str, digest: Digest | None, by_name: KeepReason | None) -> KeepReason | None:
+        """Return why `tag` is kept whatever the rules say: by its name, or by a mark on it or its image."""
+        if tag in self.inventory.protected or digest in self._pinned:
+            return KeepReason.KEEP_TAGS
+        return by_name
+
+    def referrer(self, tag: str, digest: Digest | None, subject: str | None) -> Verdict:
+        """Return the verdict on a referrer: it stays, unless its subject turns out to go."""
+        if self.in_use(tag):
+            return Verdict(tag, digest, KeepReason.IN_USE, subject=subject, users=self.users(tag))
+        # A tag that nobody resolved may stand on the subject.
+        known = subject in self._subjects or bool(self.inventory.unresolved)
+        reason = KeepReason.FOLLOWS_PARENT if known else KeepReason.ORPHAN_REFERRER
+        return Verdict(tag, digest, reason, subject=subject)
+
+
+def _apply(owned: _Owned, known: _Known) -> Iterable[Verdict]:
+    """Yield the verdicts of a rule on the tags that it owns."""
+    rule = owned.rule
+    ranked: dict[str, Any] = {}
+    for tag in owned.tags:
+        manifest = known.manifest(tag)
+        position = _position(rule, tag, known)
+        if manifest.subject is not None:
+            yield known.referrer(tag, manifest.digest, subject_key(manifest.subject))
+        elif isinstance(position, KeepReason):
+            yield Verdict(tag, manifest.digest, position, rule.name, (), known.date(tag), known.pushed(tag))
+        else:
+            ranked[tag] = position
+    recent = _most_recent(owned, ranked, known)
+    for tag in ranked:
+        digest, date = known.inventory.tags[tag], known.dependable_date(tag, rule)
+        kept: KeepReason | None = None
         if digest in recent:
-            yield Verdict(tag, digest, KeepReason.MOST_RECENT, rule.name, date=date)
-        elif rule.older_than is not None and not _older(date, rule.older_than, now):
-            yield Verdict(tag, digest, KeepReason.NOT_OLD_ENOUGH, rule.name, date=date)
-        elif tag in inventory.used:
-            yield Verdict(tag, digest, KeepReason.IN_USE, rule.name, date=date)
-        else:
-            yield Verdict(tag, digest, None, rule.name, _reasons(rule), date)
+            kept = KeepReason.MOST_RECENT
+        elif rule.older_than is not None and not _older(date, rule.older_than, known.now):
+            kept = KeepReason.NOT_OLD_ENOUGH
+        elif known.in_use(tag):
+            kept = KeepReason.IN_USE
+        reasons = _reasons(rule) if kept is None else ()
+        by = known.users(tag) if kept is KeepReason.IN_USE else ()
+        yield Verdict(tag, digest, kept, rule.name, reasons, date, known.pushed(tag), users=by)
 
 
-def _most_recent(count: int | None, ranked: Mapping[str, tuple[Digest, datetime]]) -> frozenset[Digest]:
-    """Return the images that `keep.mostRecent` keeps: `count` of them, and all that equal the last one."""
+def _position(rule: Rule, tag: str, known: _Known) -> datetime | Version | KeepReason:
+    """Return where `tag` stands in the order of `rule`, or why it has no place there and is kept."""
+    manifest, date = known.manifest(tag), known.date(tag)
+    if manifest.format is Format.UNKNOWN:
+        return KeepReason.UNKNOWN_FORMAT
+    if tag in known.inventory.managed and not rule.include_managed:
+        return KeepReason.MANAGED_BY_SPEC
+    if rule.reads_dates and not plausible(date, known.now):
+        return KeepReason.UNKNOWN_DATE
+    if rule.order_by is OrderBy.DATE:
+        return date if date is not None else KeepReason.UNKNOWN_DATE
+    text = rule.version_text(tag)
+    version = parse_version(rule.order_by, text) if text is not None else None
+    return KeepReason.UNPARSABLE_VERSION if version is None else version
+
+
+def _most_recent(owned: _Owned, ranked: Mapping[str, Any], known: _Known) -> frozenset[Digest]:
+    """Return the images that `keep.mostRecent` keeps: so many of them, and all that equal the last one.
+
+    The positions are all dates, or all versions of one order: comparable with each other.
+    """
+    count, tags = owned.rule.most_recent, known.inventory.tags
     if not count:
         return frozenset()
-    best: dict[Digest, datetime] = {}
-    for digest, date in ranked.values():
-        best[digest] = max(date, best.get(digest, date))
+    best: dict[Digest, Any] = {}
+    for tag, position in ranked.items():
+        best[tags[tag]] = max(position, best.get(tags[tag], position))
+    for tag in owned.lending:
+        if tags[tag] in best:
+            position = _position(owned.rule, tag, known)
+            if not isinstance(position, KeepReason):
+                best[tags[tag]] = max(position, best[tags[tag]])
     if len(best) <= count:
         return frozenset(best)
     last = sorted(best.values(), reverse=True)[count - 1]
-    return frozenset(digest for digest, date in best.items() if date >= last)
+    return frozenset(digest for digest, position in best.items() if position >= last)
 
 
-def _older(date: datetime, age: timedelta, now: datetime) -> bool:
-    return now - date > age
+def _older(date: datetime | None, age: timedelta, now: datetime) -> bool:
+    return date is not None and now - date > age
 
 
 def _reasons(rule: Rule) -> tuple[PruneReason, ...]:

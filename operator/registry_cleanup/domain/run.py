@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from registry_cleanup.domain.deletion import DeletionSupport
+from registry_cleanup.domain.guards import Go
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.rules import CLOCK_TOLERANCE
 
@@ -19,6 +20,7 @@ class Trigger(StrEnum):
     SCHEDULE = "Schedule"
     REQUEST = "Request"
     SPEC_CHANGE = "SpecChange"  # plans only
+    RESUME = "Resume"  # a plan that waited was approved
 
 
 class Phase(StrEnum):
@@ -29,7 +31,11 @@ class Phase(StrEnum):
     PARTIAL = "Partial"
     FAILED = "Failed"
     BLOCKED = "Blocked"
+    AWAITING_APPROVAL = "AwaitingApproval"
     INTERRUPTED = "Interrupted"
+
+
+_WAITS = {Go.LIMIT_EXCEEDED: Phase.BLOCKED, Go.AWAITING_APPROVAL: Phase.AWAITING_APPROVAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,10 @@ class RunOrder:
         plan_only: stop after the plan.
         start: when it began, aware.
         request: the request to prune that it answers, if it answers one.
+        approval: the hash of a plan that a person approved, and that no run has taken note of.
+        references_before: number of references that the last whole scan of this generation found; a scan that finds
+            fewer than half of them is in doubt, unless `acknowledges`.
+        acknowledges: whether a person asked for this run, which acknowledges that so much less is in use.
     """
 
     id: str
@@ -49,6 +59,9 @@ class RunOrder:
     plan_only: bool
     start: datetime
     request: str | None = None
+    approval: str | None = None
+    references_before: int | None = None
+    acknowledges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +115,94 @@ class PlannedItem:
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What status shows of a plan; the whole of it is in the log."""
+    """What status shows of a plan; the whole of it is in the report and in the log.
+
+    Attributes:
+        hash: its name.
+        generated_at: when it was made.
+        deletions: number of tags that it would prune.
+        sample: some of them.
+        prunable_from: when the first of them may go; None where nothing is planned.
+        reclaimable: bytes that it would free, an estimate.
+        untagged: number of manifests that it would leave without a name, or delete with `untagged: Delete`.
+    """
 
     hash: str
     generated_at: datetime
     deletions: int
     sample: tuple[PlannedItem, ...]
+    prunable_from: datetime | None = None
+    reclaimable: int = 0
+    untagged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What holds a plan back, or would.
+
+    Attributes:
+        exceeded: the limits that it exceeds, in words.
+        approval: whether `approval.required` holds it.
+        unapproved: number of tags that one approval would let through.
+        other_approval: whether the policy bears the approval of another plan than the published one.
+        truncates: whether a plan that exceeds limits goes as far as they allow.
+    """
+
+    exceeded: tuple[str, ...] = ()
+    approval: bool = False
+    unapproved: int = 0
+    other_approval: bool = False
+    truncates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSummary:
+    """What came of the look at what the cluster uses.
+
+    Attributes:
+        references: number of distinct references that were found.
+        notes: what a person should know, such as a path that matches nothing or an image that cannot be parsed.
+        disabled: whether nobody looked, since the policy says that nothing counts.
+        began: when the look began, aware; runs that begin together share one.
+    """
+
+    references: int
+    notes: tuple[str, ...] = ()
+    disabled: bool = False
+    began: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Another live policy that selects the same repositories of the same registry.
+
+    Attributes:
+        namespace, name: of the other policy.
+        uid: of the other policy.
+        yields: whether this policy keeps everything there, since the other one is older.
+        repositories: sorted.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    yields: bool
+    repositories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportReference:
+    """Where the full report of a run is.
+
+    Attributes:
+        name: of the ConfigMap in the policy's namespace.
+        key: in its `binaryData`.
+        cut: number of repositories that did not fit.
+    """
+
+    name: str
+    key: str
+    cut: int = 0
 
 
 class Collector(StrEnum):
@@ -142,6 +237,11 @@ class RunReport:
         aftermath: what is left to others; None where nobody can tell.
         failures: of the run and of single repositories.
         message: one sentence or two for people.
+        waiting: what holds the plan back; None where no plan came about.
+        conflicts: with other policies; None where nobody looked.
+        reference: where the full report is; None where there is none.
+        approval_taken: whether the approval that the order bears was taken note of.
+        scan: what came of the look at what is in use; None where nobody looked, or where it could not be had whole.
     """
 
     order: RunOrder
@@ -154,6 +254,11 @@ class RunReport:
     aftermath: Aftermath | None = None
     failures: tuple[Failure, ...] = ()
     message: str = ""
+    waiting: Waiting | None = None
+    conflicts: tuple[Conflict, ...] | None = None
+    reference: ReportReference | None = None
+    approval_taken: bool = False
+    scan: ScanSummary | None = None
 
 
 def clock_skewed(offset: timedelta | None) -> bool:
@@ -161,53 +266,22 @@ def clock_skewed(offset: timedelta | None) -> bool:
     return offset is not None and abs(offset) > CLOCK_TOLERANCE
 
 
-def phase_of(order: RunOrder, counts: Counts, failures: Sequence[Failure], interrupted: str | None) -> Phase:
-    """Return how a run ended, by what it came to, what went wrong, and why it was stopped, if it was."""
+def phase_of(
+    order: RunOrder,
+    counts: Counts,
+    failures: Sequence[Failure],
+    interrupted: str | None,
+    go: Go = Go.AHEAD,
+) -> Phase:
+    """Return how a run ended: by what it came to, what went wrong, why it was stopped, and what the guards said."""
     if interrupted is not None:
         return Phase.INTERRUPTED
     if any(failure.blocks for failure in failures):
         return Phase.BLOCKED
     if not failures and not counts.tags_failed:
-        return Phase.SUCCEEDED
+        return Phase.SUCCEEDED if order.plan_only else _WAITS.get(go, Phase.SUCCEEDED)
     planned_something = counts.repositories_scanned > 0
     if order.plan_only:
         whole_run = any(failure.repository is None for failure in failures)
         return Phase.PARTIAL if planned_something and not whole_run else Phase.FAILED
     return Phase.PARTIAL if counts.tags_pruned or (planned_something and not counts.tags_planned) else Phase.FAILED
-
-
-def message_of(
-    order: RunOrder,
-    counts: Counts,
-    failures: Sequence[Failure],
-    interrupted: str | None,
-    idle_patterns: Sequence[str] = (),
-) -> str:
-    """Return what a person should know of a run first; `idle_patterns` are those of the spec that match nothing."""
-    parts = []
-    if interrupted is not None:
-        parts.append(f"stopped: {interrupted}")
-    parts.extend(_told(failure) for failure in failures[:3])
-    if len(failures) > 3:
-        parts.append(f"and {len(failures) - 3} more failures; see the log")
-    if counts.repositories_scanned and order.plan_only:
-        parts.append(f"{counts.tags_planned} of {counts.tags_scanned} tags would be pruned")
-    elif counts.repositories_scanned:
-        parts.append(f"{counts.tags_pruned} of {counts.tags_planned} planned tags are pruned")
-    elif not failures and interrupted is None:
-        parts.append("no repository of the registry matches spec.repositories, so there is nothing to do")
-    planned = counts.repositories_scanned > 0 and order.plan_only and order.trigger is Trigger.SPEC_CHANGE
-    if planned and order.request is not None:
-        parts.append("a new or changed policy is only planned, and that answered the request: request again to prune")
-    if counts.tags_failed:
-        parts.append(
-            f"{counts.tags_failed} could not be pruned, are still there though accepted, or could not be verified"
-        )
-    if idle_patterns:
-        more = f" and {len(idle_patterns) - 3} more" if len(idle_patterns) > 3 else ""
-        parts.append(f"matching nothing, mistyped? {', '.join(idle_patterns[:3])}{more}")
-    return "; ".join(parts)
-
-
-def _told(failure: Failure) -> str:
-    return failure.message if failure.repository is None else f"{failure.repository}: {failure.message}"

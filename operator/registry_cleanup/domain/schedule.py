@@ -87,8 +87,9 @@ class Schedule:
         return last
 
     def _times(self, instant: datetime) -> Iterator[datetime]:
-        # An hour earlier: of a repeated hour the local clock shows the second pass, whose times may lie before.
-        local = instant.astimezone(self._zone).replace(tzinfo=None) - timedelta(hours=1)
+        # What the local clock showed before, it showed first at an instant before; in the second pass of a repeated
+        # hour that holds for some times that it shows later, too.
+        local = instant.astimezone(self._zone).replace(tzinfo=None)
         for naive in CronSim(self._expression, local):
             time = naive.replace(tzinfo=self._zone, fold=0).astimezone(UTC)
             if time.astimezone(self._zone).replace(tzinfo=None) == naive:  # else daylight saving skips it
@@ -109,6 +110,10 @@ class State:
         last_scheduled: the scheduled time that the last scheduled run stood for.
         dry_run: whether its runs only plan.
         retry_at: while the generation is not planned: not before this instant, unless a new request asks.
+        approval: the plan that the policy bears the approval of, by its hash, if any.
+        handled_approval: the last one that a run took note of.
+        plan_hash: of the published plan.
+        vain_approval: one that a run was given and took no note of; nothing has changed since.
     """
 
     generation: int
@@ -120,6 +125,19 @@ class State:
     last_scheduled: datetime | None
     dry_run: bool
     retry_at: datetime | None = None
+    approval: str | None = None
+    handled_approval: str | None = None
+    plan_hash: str | None = None
+    vain_approval: str | None = None
+
+    @property
+    def approved(self) -> bool:
+        """Whether somebody approved the published plan, and no run has been told in vain."""
+        return (
+            self.approval is not None
+            and self.approval == self.plan_hash
+            and self.approval not in (self.handled_approval, self.vain_approval)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +160,8 @@ def due(state: State, now: datetime) -> Due | Wait:
     """Say what a policy asks for now.
 
     A generation that no published plan covers is only planned, whatever the annotations ask; that plan answers a
-    request that is already there.
+    request that is already there. An approval is no reason to run where a request or a time is one: every run that
+    prunes is told of it. One of another plan than the published one changes nothing.
     """
     requested = state.request is not None and state.request != state.handled_request
     if state.planned_generation != state.generation or state.planned_at is None:
@@ -151,12 +170,20 @@ def due(state: State, now: datetime) -> Due | Wait:
         return Due(Trigger.SPEC_CHANGE, plan_only=True)
     if requested:
         return Due(Trigger.REQUEST, state.dry_run)
-    if state.schedule is None:
-        return Wait(None)
+    if (missed := _missed(state.schedule, state.planned_at, state.last_scheduled, now)) is not None:
+        return Due(Trigger.SCHEDULE, state.dry_run, missed)
+    if state.approved and not state.dry_run:
+        return Due(Trigger.RESUME, plan_only=False)
+    return Wait(state.schedule.after(now) if state.schedule is not None else None)
+
+
+def _missed(
+    schedule: Schedule | None, planned_at: datetime, last_scheduled: datetime | None, now: datetime
+) -> datetime | None:
+    """Return the scheduled time whose turn it is, if it is one's."""
+    if schedule is None:
+        return None
     # Times before the generation was planned are not caught up with: nobody has seen what they would prune.
     # A time to come, from a clock that was wrong once, must not silence the schedule.
-    since = min(max(state.last_scheduled or state.planned_at, state.planned_at), now)
-    missed = state.schedule.latest(since, now)
-    if missed is not None:
-        return Due(Trigger.SCHEDULE, state.dry_run, missed)
-    return Wait(state.schedule.after(now))
+    since = min(max(last_scheduled or planned_at, planned_at), now)
+    return schedule.latest(since, now)

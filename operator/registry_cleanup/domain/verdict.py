@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from registry_cleanup.domain.in_use import User
 from registry_cleanup.domain.reference import Digest
 
 
@@ -20,12 +21,18 @@ class KeepReason(StrEnum):
     MINIMUM_TAGS = "MinimumTags"  # added back for `minTagsPerRepository`
     SHARED_DIGEST = "SharedDigest"  # a kept tag stands on the digest, and only the digest can be deleted
     UNKNOWN_DATE = "UnknownDate"  # no date, or one that cannot be true
+    UNPARSABLE_VERSION = "UnparsableVersion"  # the rule orders by a version, and the tag spells none
     FOLLOWS_PARENT = "FollowsParent"  # a kept index lists it, or it refers to a subject
     ORPHAN_REFERRER = "OrphanReferrer"  # it refers to a subject that no tag names
     DANGLING = "Dangling"  # listed, but the registry has no manifest for it
     MANAGED_BY_SPEC = "ManagedBySpec"  # an image stream's own spec imports or aliases it
     IN_USE = "InUse"  # something else refers to it
     UNKNOWN_FORMAT = "UnknownFormat"  # its manifest is of a kind that we do not understand
+    POLICY_CONFLICT = "PolicyConflict"  # an older policy prunes the repository
+    IN_USE_UNKNOWN = "InUseUnknown"  # a container runs an image of the repository that nobody could find there
+    REPOSITORY_INCOMPLETE = "RepositoryIncomplete"  # the repository could not be read whole
+    GRACE_PERIOD = "GracePeriod"  # planned, and not published for long enough
+    LIMIT_TRUNCATED = "LimitTruncated"  # planned, and more than a run may prune
 
 
 class PruneReason(StrEnum):
@@ -46,6 +53,9 @@ class Verdict:
         rule: the rule that owns it, if one does.
         pruned: why it goes; empty if it stays.
         date: the date it was judged by, where one was read.
+        pushed: whether that date is the push of the tag, rather than the creation of its image.
+        users: who uses it, where it is kept because of that.
+        subject: of a referrer, as much of its subject's digest as `reference.subject_key` keeps.
     """
 
     tag: str
@@ -54,3 +64,11 @@ class Verdict:
     rule: str | None = None
     pruned: tuple[PruneReason, ...] = ()
     date: datetime | None = None
+    pushed: bool = False
+    subject: str | None = None
+    users: tuple[User, ...] = ()
+
+    @property
+    def goes(self) -> bool:
+        """Whether the tag is to be pruned."""
+        return self.kept is None

@@ -3,12 +3,15 @@
 APIError
 ├── NotThereError    404, or another object of the same name
 ├── ForbiddenError   403: the operator's ServiceAccount lacks a right
+├── ConflictError    409: somebody else was there first
+├── RefusedError     422: the object is not what it may be
 └── NoAnswerError    no connection, a time limit, 429 or 5xx: may pass
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import json
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,6 +25,10 @@ from kubernetes.aio.client.exceptions import ApiException
 from registry_cleanup.kube.spec import GROUP, PLURAL, VERSION
 
 _REQUEST_LIMIT = 20.0
+# Of what the API server says.
+_LONGEST_MESSAGE = 300
+# That of manifests/base/rbac.yaml.
+_POLICIES_RULE = f"{{apiGroups: [{GROUP}], resources: [{PLURAL}], verbs: [get, list, watch]}}"
 
 
 class APIError(Exception):
@@ -33,7 +40,15 @@ class NotThereError(APIError):
 
 
 class ForbiddenError(APIError):
-    """403."""
+    """403; the message is the API server's."""
+
+
+class ConflictError(APIError):
+    """409."""
+
+
+class RefusedError(APIError):
+    """422; the message is the API server's."""
 
 
 class NoAnswerError(APIError):
@@ -89,6 +104,13 @@ class KubernetesAPI:
         )
         return Read(answer.data, _date((answer.headers or {}).get("Date")))
 
+    async def policies(self) -> list[dict[str, Any]]:
+        """Return all policies of the cluster as they are now."""
+        found: dict[str, Any] = await _call(
+            self._custom.list_cluster_custom_object(GROUP, VERSION, PLURAL, _request_timeout=_REQUEST_LIMIT)
+        )
+        return list(found["items"])
+
     async def replace_status(self, namespace: str, name: str, uid: str, status: dict[str, Any]) -> None:
         """Replace the whole status of the policy with this UID, trying for minutes.
 
@@ -100,18 +122,24 @@ class KubernetesAPI:
         ]
         async for attempt in stamina.retry_context(on=NoAnswerError, attempts=None, timeout=180, wait_max=15):
             with attempt:
-                await _call(
-                    self._custom.patch_namespaced_custom_object_status(
-                        GROUP,
-                        VERSION,
-                        namespace,
-                        PLURAL,
-                        name,
-                        patch,
-                        _content_type="application/json-patch+json",
-                        _request_timeout=_REQUEST_LIMIT,
-                    )
+                await self._patch_status(namespace, name, patch)
+
+    async def _patch_status(self, namespace: str, name: str, patch: list[dict[str, Any]]) -> None:
+        try:
+            await _call(
+                self._custom.patch_namespaced_custom_object_status(
+                    GROUP,
+                    VERSION,
+                    namespace,
+                    PLURAL,
+                    name,
+                    patch,
+                    _content_type="application/json-patch+json",
+                    _request_timeout=_REQUEST_LIMIT,
                 )
+            )
+        except RefusedError as error:
+            raise NotThereError(str(error)) from error  # the test of the UID failed
 
     async def secret(self, namespace: str, name: str) -> client.V1Secret:
         """Return a Secret."""
@@ -126,6 +154,20 @@ class KubernetesAPI:
             self._core.read_namespaced_config_map(name, namespace, _request_timeout=_REQUEST_LIMIT)
         )
         return config_map
+
+    async def config_map_data(self, namespace: str, name: str) -> dict[str, str]:
+        """Return the texts of a ConfigMap."""
+        return dict((await self.config_map(namespace, name)).data or {})
+
+    async def create_config_map(self, namespace: str, config_map: client.V1ConfigMap) -> None:
+        """Create a ConfigMap; raises `ConflictError` where there is one of that name."""
+        await _call(self._core.create_namespaced_config_map(namespace, config_map, _request_timeout=_REQUEST_LIMIT))
+
+    async def replace_config_map(self, namespace: str, name: str, config_map: client.V1ConfigMap) -> None:
+        """Replace a ConfigMap that was read; raises `ConflictError` where somebody else changed it since."""
+        await _call(
+            self._core.replace_namespaced_config_map(name, namespace, config_map, _request_timeout=_REQUEST_LIMIT)
+        )
 
     async def service_account_token(self, namespace: str, name: str, seconds: int) -> tuple[str, datetime]:
         """Return a token of a ServiceAccount for the API server's audience, and when it ends (TokenRequest)."""
@@ -154,18 +196,39 @@ class KubernetesAPI:
         return RegistryHosts(status.get("internalRegistryHostname") or None, tuple(host for host in external if host))
 
 
+_TRANSLATED: Mapping[int, type[APIError]] = {
+    403: ForbiddenError,
+    404: NotThereError,
+    409: ConflictError,
+    422: RefusedError,
+}
+
+
+def right_to_policies(error: APIError) -> str:
+    """Return what a message that policies cannot be read ends in: the rule to grant, where a right is missing."""
+    if not isinstance(error, ForbiddenError):
+        return ""
+    return f"; ClusterRole registry-cleanup-operator of manifests/base grants it with: {_POLICIES_RULE}"
+
+
 async def _call(awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - the client's own types are unions with Any
     """Await a call of the client and translate its errors; the client's types stop at unions that never occur."""
     try:
         return await awaitable
     except ApiException as error:
-        if error.status in (404, 422):  # 422: the test of the UID failed
-            raise NotThereError(str(error.reason)) from error
-        if error.status == 403:
-            raise ForbiddenError(str(error.reason)) from error
+        if error.status in _TRANSLATED:
+            raise _TRANSLATED[error.status](_message(error)) from error
         raise NoAnswerError(f"the API server answers {error.status}") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise NoAnswerError(f"no answer from the API server ({type(error).__name__})") from error
+
+
+def _message(error: ApiException) -> str:
+    """Return what the API server says, in its words."""
+    try:
+        return str(json.loads(error.body or "")["message"])[:_LONGEST_MESSAGE]
+    except (KeyError, TypeError, ValueError):
+        return str(error.reason)
 
 
 def _date(text: str | None) -> datetime | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from typing_extensions import override
 
-from registry_cleanup.kube.api import APIError, KubernetesAPI, NotThereError
+from registry_cleanup.kube.api import APIError, KubernetesAPI, NotThereError, right_to_policies
 from registry_cleanup.kube.spec import ParsedPolicy
 from registry_cleanup.ports import Clock, Guard, InterruptedRunError
+
+_log = logging.getLogger(__name__)
 
 # The design promises a look at least every 10 s; this leaves time for the look itself.
 _LOOK_AFTER = timedelta(seconds=5)
@@ -48,7 +51,13 @@ class PolicyGuard(Guard):
         except APIError as error:
             if self._seen is not None and self._clock.now() - self._seen < _LOOK_LIMIT:
                 return
-            raise InterruptedRunError("the policy could not be read again, so it may have changed") from error
+            # At once: the run's end, and the status that tells of it, may have to wait for the API server.
+            _log.warning(
+                "the policy cannot be read, so nothing more is pruned",
+                extra={"policy": f"{self._policy.namespace}/{self._policy.name}", "cause": str(error)},
+            )
+            message = f"the policy could not be read again, so it may have changed{right_to_policies(error)}"
+            raise InterruptedRunError(message) from error
         self._seen = now
         self._offset = None if read.date is None else read.date - self._clock.now()
         if (reason := change(self._policy, read.body)) is not None:

@@ -1,49 +1,54 @@
-"""From the resource to the policy: the typed model of `spec`, and every error with the path of its field."""
+"""From the resource to the policy, every error with the path of its field."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
+from datetime import datetime
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import ValidationError
 
+from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.policy import (
     LATEST,
+    ExtraReferences,
+    InUseRules,
+    Limits,
+    OnExceeded,
     Policy,
     RepositoryGlob,
     RepositorySelector,
     Rule,
     TagDate,
     TagPattern,
+    Untagged,
 )
 from registry_cleanup.domain.schedule import Schedule, parse_time_zone
 from registry_cleanup.domain.trust import Endpoint
+from registry_cleanup.kube.fields import parse_duration, parse_period
+from registry_cleanup.kube.model import (
+    FieldError,
+    InUseSpec,
+    LimitsSpec,
+    NamespaceSelectorSpec,
+    PolicySpec,
+    RegistrySpec,
+    RepositorySelectorSpec,
+    RuleSpec,
+)
 
 GROUP = "registrycleanup.dev"
 VERSION = "v1alpha1"
 PLURAL = "registrycleanuppolicies"
 KIND = "RegistryCleanupPolicy"
 REQUEST_ANNOTATION = f"{GROUP}/run-requested-at"
+APPROVE_ANNOTATION = f"{GROUP}/approve-plan"
 
-# Bound of `status.lastHandledRunRequest`.
+# Bounds of `status.lastHandledRunRequest` and `status.lastHandledApproval`. A plan's hash has 64 characters: what is
+# longer than that must not be cut to one that somebody might have meant.
 _LONGEST_REQUEST = 256
-_DURATION = re.compile(r"(?:([0-9]{1,19})d)?(?:([0-9]{1,19})h)?(?:([0-9]{1,19})m)?(?:([0-9]{1,19})s)?")
-# Longer than any registry has existed; larger numbers overflow dates, which has emptied registries elsewhere.
-_LONGEST = timedelta(days=36500)
+_LONGEST_APPROVAL = 128
 
 
 class InvalidSpecError(ValueError):
@@ -58,183 +63,6 @@ class InvalidSpecError(ValueError):
         super().__init__("; ".join(f"{path}: {message}" for path, message in self.errors))
 
 
-class _FieldError(ValueError):
-    """What is wrong with one field, found where several are looked at together."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-def parse_duration(text: str) -> timedelta:
-    """Return the duration of `30d`, `12h`, `1d12h` and the like; a day is 24 h. Raises `ValueError`."""
-    match = _DURATION.fullmatch(text)
-    if not text or match is None:
-        raise ValueError("is not a duration; write for example '30d', '12h' or '1d12h' (units d, h, m, s)")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    if not 0 < total <= _LONGEST.total_seconds():
-        raise ValueError("must be more than 0 and at most 36500d")
-    return timedelta(seconds=total)
-
-
-def _check(parse: Callable[[str], object]) -> AfterValidator:
-    """Return a validator that keeps the text and refuses what `parse` refuses."""
-
-    def validate(text: str) -> str:
-        parse(text)
-        return text
-
-    return AfterValidator(validate)
-
-
-def _origin(text: str) -> None:
-    try:
-        Endpoint.of(text)
-    except ValueError as error:
-        raise ValueError("is not a URL; write for example 'https://registry.example.com:5000'") from error
-    if re.fullmatch(r"https?://[^/?#@\s]+", text) is None:
-        raise ValueError("must be scheme, host and port only, without path; write 'https://host[:port]'")
-    if Endpoint.of(text).link_local:
-        raise ValueError("is a link-local address, which is never a registry")
-
-
-def _token_url(text: str) -> None:
-    try:
-        endpoint = Endpoint.of(text)
-    except ValueError as error:
-        raise ValueError(
-            "is not a URL; write for example 'https://host:8443/image-manager/api/v1/auth/token'"
-        ) from error
-    if endpoint.link_local:
-        raise ValueError("is a link-local address, which is never a token service")
-
-
-GlobText = Annotated[str, _check(RepositoryGlob)]
-PatternText = Annotated[str, _check(TagPattern)]
-DurationText = Annotated[str, _check(parse_duration)]
-ZoneText = Annotated[str, _check(parse_time_zone)]
-ScheduleText = Annotated[str, _check(lambda text: Schedule(text, ZoneInfo("Etc/UTC")))]
-
-
-class Model(BaseModel):
-    """A part of the resource: camelCase names, nothing unknown, nothing converted silently."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, strict=True)
-
-
-class SecretReference(Model):
-    """`spec.registry.secretRef`."""
-
-    name: str
-
-
-class ConfigMapReference(Model):
-    """`spec.registry.caConfigMapRef`."""
-
-    name: str
-    key: str = "ca.crt"
-
-
-class RegistrySpec(Model):
-    """`spec.registry`."""
-
-    url: Annotated[str, _check(_origin)] | None = None
-    type: Literal["Auto", "Distribution", "OpenShift"] = "Auto"
-    insecure: bool = False
-    service_account_name: str | None = None
-    secret_ref: SecretReference | None = None
-    ca_config_map_ref: ConfigMapReference | None = None
-    token_url: Annotated[str, _check(_token_url)] | None = Field(default=None, alias="tokenURL")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.url is None and (self.type != "OpenShift" or self.service_account_name is None):
-            raise _FieldError(
-                ".url",
-                "is required; it may be left out only with type: OpenShift and a serviceAccountName, for the cluster's "
-                "own registry",
-            )
-        if self.service_account_name is not None and self.secret_ref is not None:
-            raise _FieldError(".serviceAccountName", "excludes secretRef; keep one of them")
-        for field, url in ((".url", self.url), (".tokenURL", self.token_url)):
-            if url is not None and Endpoint.of(url).scheme == "http":
-                if not self.insecure:
-                    raise _FieldError(field, "is http, which needs insecure: true; better write https")
-                if self.service_account_name is not None:
-                    raise _FieldError(field, "is http, over which a ServiceAccount's token is never sent; write https")
-        return self
-
-
-class RepositorySelectorSpec(Model):
-    """`spec.repositories` and `spec.rules[].repositories`."""
-
-    include: list[GlobText] = Field(min_length=1)
-    exclude: list[GlobText] = []
-
-
-class TagSelectorSpec(Model):
-    """`spec.rules[].tags`."""
-
-    include: list[PatternText] = Field(min_length=1)
-    exclude: list[PatternText] = []
-
-
-class KeepSpec(Model):
-    """`spec.rules[].keep`."""
-
-    most_recent: int | None = Field(default=None, ge=1)
-
-
-class RuleSpec(Model):
-    """`spec.rules[]`."""
-
-    name: str = Field(min_length=1)
-    repositories: RepositorySelectorSpec | None = None
-    tags: TagSelectorSpec
-    older_than: DurationText | None = None
-    keep: KeepSpec | None = None
-    include_managed: bool = False
-
-    @model_validator(mode="after")
-    def _keeps_something(self) -> Self:
-        if self.older_than is None and (self.keep is None or self.keep.most_recent is None):
-            raise ValueError("has neither olderThan nor keep.mostRecent and would prune everything it matches; add one")
-        return self
-
-
-class PolicySpec(Model):
-    """`spec`."""
-
-    registry: RegistrySpec
-    repositories: RepositorySelectorSpec
-    rules: list[RuleSpec] = Field(min_length=1)
-    tag_date: Literal["Auto", "Created"] = "Auto"
-    keep_tags: list[PatternText] = []
-    prune_latest: bool = False
-    min_tags_per_repository: int = Field(default=1, ge=0)
-    dry_run: bool = True
-    schedule: ScheduleText | None = None
-    time_zone: ZoneText | None = None
-    suspend: bool = False
-
-    @field_validator("rules")
-    @classmethod
-    def _names_are_unique(cls, rules: list[RuleSpec]) -> list[RuleSpec]:
-        names = [rule.name for rule in rules]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                raise _FieldError(f"[{index}].name", f"{name!r} is used twice; give each rule its own name")
-        return rules
-
-    @field_validator("time_zone")
-    @classmethod
-    def _has_a_schedule(cls, zone: str | None, known: ValidationInfo) -> str | None:
-        if zone is not None and known.data.get("schedule", zone) is None:
-            raise ValueError("has no meaning without schedule; add one or remove it")
-        return zone
-
-
 @dataclass(frozen=True, slots=True)
 class ParsedPolicy:
     """A `RegistryCleanupPolicy` as the operator works with it.
@@ -244,7 +72,9 @@ class ParsedPolicy:
         name: of the resource.
         uid: of the resource; another one is another policy.
         generation: of its spec.
+        created: when the resource was, aware; of two policies the older one prunes what both select.
         request: the value of its run-request annotation, if it has one.
+        approval: the hash of the plan that its annotation approves, if it has one.
         registry: where its registry is, and how to log in.
         policy: what the planner needs.
         schedule: when it runs; None on request only.
@@ -256,7 +86,9 @@ class ParsedPolicy:
     name: str
     uid: str
     generation: int
+    created: datetime
     request: str | None
+    approval: str | None
     registry: RegistrySpec
     policy: Policy
     schedule: Schedule | None
@@ -272,46 +104,95 @@ def parse_policy(body: Mapping[str, Any]) -> ParsedPolicy:
     except ValidationError as error:
         raise InvalidSpecError(_explain(problem) for problem in error.errors()) from error
     return ParsedPolicy(
-        metadata["namespace"],
-        metadata["name"],
-        metadata["uid"],
-        metadata["generation"],
-        _request(metadata),
-        spec.registry,
-        _policy(metadata["uid"], spec),
-        Schedule(spec.schedule, parse_time_zone(spec.time_zone or "Etc/UTC")) if spec.schedule is not None else None,
-        spec.dry_run,
-        spec.suspend,
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata["generation"],
+        created=datetime.fromisoformat(metadata["creationTimestamp"]),
+        request=_annotation(metadata, REQUEST_ANNOTATION, _LONGEST_REQUEST),
+        approval=(_annotation(metadata, APPROVE_ANNOTATION, None) or "").strip()[:_LONGEST_APPROVAL] or None,
+        registry=spec.registry,
+        policy=_policy(metadata["uid"], spec),
+        schedule=_schedule(spec),
+        dry_run=spec.dry_run,
+        suspend=spec.suspend,
     )
 
 
-def _request(metadata: Mapping[str, Any]) -> str | None:
-    value = (metadata.get("annotations") or {}).get(REQUEST_ANNOTATION)
-    return None if value is None else str(value)[:_LONGEST_REQUEST]
+def _annotation(metadata: Mapping[str, Any], name: str, longest: int | None) -> str | None:
+    value = (metadata.get("annotations") or {}).get(name)
+    return None if value is None else str(value)[:longest]
+
+
+def _schedule(spec: PolicySpec) -> Schedule | None:
+    return None if spec.schedule is None else Schedule(spec.schedule, parse_time_zone(spec.time_zone or "Etc/UTC"))
 
 
 def _policy(uid: str, spec: PolicySpec) -> Policy:
     keep_tags = spec.keep_tags if spec.prune_latest else [*spec.keep_tags, LATEST]
     return Policy(
-        uid,
-        Endpoint.of(spec.registry.url).host_port if spec.registry.url is not None else "",
-        _selector(spec.repositories),
-        tuple(_rule(rule) for rule in spec.rules),
-        _patterns(keep_tags),
-        spec.min_tags_per_repository,
-        TagDate(spec.tag_date),
+        uid=uid,
+        registry=Endpoint.of(spec.registry.url).host_port if spec.registry.url is not None else "",
+        repositories=_selector(spec.repositories),
+        rules=tuple(_rule(rule) for rule in spec.rules),
+        keep_tags=_patterns(keep_tags),
+        minimum_tags=spec.min_tags_per_repository,
+        tag_date=TagDate(spec.tag_date),
+        untagged=Untagged(spec.untagged),
+        grace_period=parse_period(spec.grace_period),
+        limits=_limits(spec.limits),
+        approval_required=spec.approval.required,
+        in_use=_in_use(spec.in_use),
     )
+
+
+def _in_use(spec: InUseSpec) -> InUseRules:
+    return InUseRules(
+        enabled=spec.enabled,
+        namespace_labels=_label_selector(spec.namespace_selector) if spec.namespace_selector is not None else None,
+        include_history=spec.include_history,
+        extra_references=tuple(
+            ExtraReferences(each.api_version, each.kind, each.json_path) for each in spec.extra_references_from
+        ),
+        references_config_map=(
+            spec.references_config_map_ref.name if spec.references_config_map_ref is not None else None
+        ),
+        aliases=tuple(spec.aliases),
+    )
+
+
+def _label_selector(spec: NamespaceSelectorSpec) -> str:
+    """Return a selector as the API takes it in a query; keys and values hold none of its signs."""
+    parts = [f"{key}={value}" for key, value in sorted((spec.match_labels or {}).items())]
+    for each in spec.match_expressions:
+        values = f"({','.join(each.values)})"
+        match each.operator:
+            case "In":
+                parts.append(f"{each.key} in {values}")
+            case "NotIn":
+                parts.append(f"{each.key} notin {values}")
+            case "Exists":
+                parts.append(each.key)
+            case "DoesNotExist":
+                parts.append(f"!{each.key}")
+    return ",".join(parts)
+
+
+def _limits(spec: LimitsSpec) -> Limits:
+    return Limits(spec.max_deletions, spec.max_percent_per_repository, OnExceeded(spec.on_exceeded))
 
 
 def _rule(rule: RuleSpec) -> Rule:
     return Rule(
-        rule.name,
-        _patterns(rule.tags.include),
-        _patterns(rule.tags.exclude),
-        _selector(rule.repositories) if rule.repositories is not None else None,
-        parse_duration(rule.older_than) if rule.older_than is not None else None,
-        rule.keep.most_recent if rule.keep is not None else None,
-        rule.include_managed,
+        name=rule.name,
+        include=_patterns(rule.tags.include),
+        exclude=_patterns(rule.tags.exclude),
+        repositories=_selector(rule.repositories) if rule.repositories is not None else None,
+        older_than=parse_duration(rule.older_than) if rule.older_than is not None else None,
+        most_recent=rule.keep.most_recent if rule.keep is not None else None,
+        include_managed=rule.include_managed,
+        order_by=OrderBy(rule.order_by),
+        extract=rule.extract,
     )
 
 
@@ -332,4 +213,4 @@ def _explain(problem: Mapping[str, Any]) -> tuple[str, str]:
     if problem["type"] != "value_error":
         return path, str(problem["msg"])
     error = problem["ctx"]["error"]
-    return path + error.field if isinstance(error, _FieldError) else path, str(error)
+    return path + error.field if isinstance(error, FieldError) else path, str(error)

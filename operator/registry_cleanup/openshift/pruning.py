@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.deletion import ItemOutcome, Outcome, recheck
 from registry_cleanup.domain.plan import DigestGroup
-from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.reference import Digest, subject_key
 from registry_cleanup.openshift.api import ImageAPI
 from registry_cleanup.openshift.errors import BusyError, ConflictError, GoneError, OddAnswerError
 from registry_cleanup.openshift.rights import NamespaceRights
 from registry_cleanup.openshift.streams import Stream, read_stream
-from registry_cleanup.ports import InterruptedRunError, RunError
+from registry_cleanup.ports import InterruptedRunError, Proceed, RunError
 
 # A stream that is pushed to all the time may never hold still for an update (openshift.md, 9).
 _UPDATES = 4
@@ -35,7 +35,7 @@ class StreamPruning:
         api: with the policy's token.
         planned: the stream as it was planned.
         rights: in its namespace.
-        proceed: awaited before each change.
+        proceed: awaited before each change, of each tag that goes with it.
         now: the stream as it was last read; None once it is gone.
         sent: tags whose removal was sent: if they are gone, it was carried out, though its answer was lost.
     """
@@ -43,7 +43,7 @@ class StreamPruning:
     api: ImageAPI
     planned: Stream
     rights: NamespaceRights
-    proceed: Callable[[], Awaitable[None]]
+    proceed: Proceed
     now: Stream | None = field(init=False)
     sent: set[str] = field(init=False, default_factory=set)
 
@@ -54,10 +54,23 @@ class StreamPruning:
     async def outcomes(self, groups: tuple[DigestGroup, ...]) -> AsyncGenerator[ItemOutcome, None]:
         """Remove the tags of `groups` and yield the verified outcome of each; untouched tags have none.
 
+        Referrers follow once no history of the stream holds what they refer to.
+
         Raises:
             InterruptedRunError: the policy no longer wants it.
             RunError: going on in this stream makes no sense.
         """
+        waiting = groups
+        while waiting:
+            held = {subject_key(digest) for digest in self.now.digests()} if self.now is not None else set[str]()
+            ready = tuple(group for group in waiting if not group.after & held)
+            if not ready:
+                return
+            waiting = tuple(group for group in waiting if group.after & held)
+            async for outcome in self._remove(ready):
+                yield outcome
+
+    async def _remove(self, groups: tuple[DigestGroup, ...]) -> AsyncGenerator[ItemOutcome, None]:
         # An update of the status leaves the spec alone, which would bring a managed tag back.
         at_once = _only(groups, lambda tag: self.rights.status and tag not in self.planned.managed)
         singly = _only(groups, lambda tag: not self.rights.status or tag in self.planned.managed)
@@ -72,6 +85,9 @@ class StreamPruning:
                 break
             at_once, saved = self._look_again(at_once)
             for outcome in saved:
+                yield outcome
+            at_once, used = await self._ask(at_once)
+            for outcome in used:
                 yield outcome
             if at_once and await self._update(document, at_once):
                 for outcome in await self._proven(_items(at_once), {}):
@@ -101,6 +117,15 @@ class StreamPruning:
         told = [self._gone(o.tag, o.digest) if o.outcome is Outcome.ALREADY_GONE else o for o in saved]
         return _only(remaining, lambda tag: tag not in claimed), (*told, *taken)
 
+    async def _ask(self, groups: tuple[DigestGroup, ...]) -> tuple[tuple[DigestGroup, ...], list[ItemOutcome]]:
+        """Leave out the tags that are used by now."""
+        used = [(tag, digest) for tag, digest in _items(groups) if not await self.proceed(digest, (tag,))]
+        tags = {tag for tag, _ in used}
+        return (
+            _only(groups, lambda tag: tag not in tags),
+            [ItemOutcome(tag, digest, Outcome.NOW_IN_USE) for tag, digest in used],
+        )
+
     def _gone(self, tag: str, digest: Digest) -> ItemOutcome:
         """Say of a tag that is not there whether this run or somebody else took it away."""
         return ItemOutcome(tag, digest, Outcome.PRUNED if tag in self.sent else Outcome.ALREADY_GONE)
@@ -108,7 +133,6 @@ class StreamPruning:
     async def _update(self, document: dict[str, Any], groups: tuple[DigestGroup, ...]) -> bool:
         """Remove all tags of `groups` in one update; say whether the stream held still for it."""
         going = {tag for tag, _ in _items(groups)}
-        await self.proceed()
         document["status"]["tags"] = [tag for tag in document["status"]["tags"] if tag["tag"] not in going]
         self.sent |= going
         try:
@@ -155,7 +179,8 @@ class StreamPruning:
                     return ItemOutcome(tag, digest, Outcome.MOVED)
                 if claimed and tag not in self.planned.managed:
                     return ItemOutcome(tag, digest, Outcome.NOW_SHARED)
-                await self.proceed()
+                if not await self.proceed(digest, (tag,)):
+                    return ItemOutcome(tag, digest, Outcome.NOW_IN_USE)
                 sent = True
                 await self.api.delete_tag(self.planned.namespace, self.planned.name, tag, uid)
             except GoneError:
@@ -217,5 +242,5 @@ def _items(groups: Iterable[DigestGroup]) -> list[_Item]:
 
 def _only(groups: Iterable[DigestGroup], wanted: Callable[[str], bool]) -> tuple[DigestGroup, ...]:
     """Return the part of `groups` whose tags are wanted."""
-    parts = (DigestGroup(group.digest, tuple(filter(wanted, group.tags))) for group in groups)
+    parts = (replace(group, tags=tuple(filter(wanted, group.tags))) for group in groups)
     return tuple(part for part in parts if part.tags)

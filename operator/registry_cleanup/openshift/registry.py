@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from datetime import timedelta
+from typing import Protocol
 
 from typing_extensions import override
 
-from registry_cleanup.concurrency import for_each
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan
@@ -19,11 +18,12 @@ from registry_cleanup.domain.policy import RepositorySelector, TagDate
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Aftermath, Collector
 from registry_cleanup.openshift.api import ImageAPI, Right
-from registry_cleanup.openshift.errors import GoneError, MissingRightError, OddAnswerError
+from registry_cleanup.openshift.errors import MissingRightError
+from registry_cleanup.openshift.images import StreamImages
 from registry_cleanup.openshift.pruning import StreamPruning
 from registry_cleanup.openshift.rights import NamespaceRights, explain, namespace_rights
 from registry_cleanup.openshift.streams import Stream, read_stream
-from registry_cleanup.ports import Registry, RunError
+from registry_cleanup.ports import Proceed, Registry, RunError
 
 _log = logging.getLogger(__name__)
 
@@ -125,21 +125,21 @@ class OpenShiftRegistry(Registry):
     ) -> Inventory:
         stream = self._streams[repository]
         inventory = stream.inventory(self._used.get(repository, ()))
+        wanted = needs(list(stream.tags))
+        images = StreamImages(self._api, stream, self._concurrency)
+        # What runs may be listed by an index in a history, or be known by its config only. That takes a request for
+        # each image, or else what one index lists might seem to be nobody else's.
+        if wanted.image_ids or wanted.used - stream.digests():
+            inventory = replace(inventory, manifests=await images.manifests(configs=bool(wanted.image_ids)))
         if self._tag_date is TagDate.AUTO:
             return inventory
-        dated = {inventory.tags[tag] for tag in needs(list(stream.tags)).dated if tag in inventory.tags}
-        dates: dict[Digest, datetime | None] = {}
-
-        async def read(digest: Digest) -> None:
-            dates[digest] = await self._built(stream, digest)
-
-        await for_each(sorted(dated), read, self._concurrency)
+        dates = await images.built({inventory.tags[tag] for tag in wanted.dated if tag in inventory.tags})
         manifests = {d: replace(m, created=dates.get(d)) for d, m in inventory.manifests.items()}
         return replace(inventory, manifests=manifests, pushed={})
 
     @override
     async def prune(
-        self, plan: RepositoryPlan, deletion: Deletion, proceed: Callable[[], Awaitable[None]]
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
     ) -> AsyncGenerator[ItemOutcome, None]:
         stream = self._streams[plan.repository]
         pruning = StreamPruning(self._api, stream, self._rights[stream.namespace], proceed)
@@ -177,33 +177,14 @@ class OpenShiftRegistry(Registry):
                 raise MissingRightError(explain([Right("list", "imagestreams", name)], self._account))
         return sorted(names)
 
-    async def _built(self, stream: Stream, digest: Digest) -> datetime | None:
-        """Return when an image was built, from the API: a read at the registry would pull an import into storage."""
-        try:
-            found = await self._api.image(stream.namespace, stream.name, digest)
-            image = found["image"]
-            children = [child["digest"] for child in image.get("dockerImageManifests") or []]
-            if not children:
-                return _date(image)
-            # The date of an index is that of its push or import (openshift.md, 6): its children know better.
-            dates = [
-                _date((await self._api.image(stream.namespace, stream.name, child))["image"]) for child in children
-            ]
-        except GoneError:
-            return None
-        except (LookupError, TypeError, AttributeError) as error:
-            raise OddAnswerError("image.openshift.io serves an image of another shape") from error
-        return None if None in dates else max(date for date in dates if date is not None)
-
-    async def _unlink_all(
-        self, repository: str, digests: Collection[Digest], proceed: Callable[[], Awaitable[None]]
-    ) -> None:
+    async def _unlink_all(self, repository: str, digests: Collection[Digest], proceed: Proceed) -> None:
         """Delete the manifest links that no history holds any more, as long as the registry can check that."""
         for digest in sorted(digests):
             # Without the Image object the registry would not refuse a digest that is still referred to.
             if not await self._api.image_exists(digest):
                 continue
-            await proceed()
+            if not await proceed(digest, ()):
+                continue
             try:
                 await self._front.unlink(repository, digest)
             except RunError as error:
@@ -232,12 +213,3 @@ def _used(streams: Mapping[str, Stream]) -> dict[str, set[str]]:
                 named = {tag for tag, at in target.tags.items() if reference == tag or reference in at.history}
                 used.setdefault(target.repository, set()).update(named)
     return used
-
-
-def _date(image: Mapping[str, Any]) -> datetime | None:
-    created = (image.get("dockerImageMetadata") or {}).get("Created")
-    try:
-        moment = datetime.fromisoformat(created) if isinstance(created, str) else None
-    except ValueError:
-        return None
-    return moment if moment is not None and moment.tzinfo is not None else None

@@ -77,6 +77,8 @@ class Stream:
             protected=frozenset(name for name in self.tags if any(pattern.matches(name) for pattern in keep)),
             managed=self.managed & named.keys(),
             used=frozenset(used) & named.keys(),
+            history={name: self.tags[name].history for name in named if len(self.tags[name].history) > 1},
+            named_only=True,
         )
 
     def _keep_patterns(self) -> tuple[TagPattern, ...]:

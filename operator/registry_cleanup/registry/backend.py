@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from typing_extensions import override
 
-from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome
+from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, UntaggedOutcome
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Aftermath
 from registry_cleanup.domain.trust import Endpoint
-from registry_cleanup.ports import Clock, CredentialSource, Registry, RegistryAddress
+from registry_cleanup.ports import Clock, CredentialSource, Proceed, Registry, RegistryAddress
 from registry_cleanup.registry.auth import Authenticator
 from registry_cleanup.registry.client import RegistryClient
-from registry_cleanup.registry.deletion import Pruning, probe
+from registry_cleanup.registry.deleter import Deleter
+from registry_cleanup.registry.deletion import Pruning
 from registry_cleanup.registry.inventory import gather
+from registry_cleanup.registry.probe import probe
 from registry_cleanup.registry.tls import tls_context
 from registry_cleanup.registry.transport import USUAL_LIMITS, Limits, Transport
 
@@ -81,7 +83,7 @@ class DistributionRegistry(Registry):
 
     @override
     async def deletion(self, repositories: Sequence[str]) -> DeletionSupport:
-        return DeletionSupport(await probe(self._client, repositories[0]))
+        return await probe(self._client, repositories[0])
 
     @property
     def openshift(self) -> bool:
@@ -114,6 +116,7 @@ class DistributionRegistry(Registry):
 
     @override
     def prune(
-        self, plan: RepositoryPlan, deletion: Deletion, proceed: Callable[[], Awaitable[None]]
-    ) -> AsyncGenerator[ItemOutcome, None]:
-        return Pruning(self._client, plan, deletion.unit, self._clock, proceed, self._concurrency).outcomes()
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+    ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
+        deleter = Deleter(self._client, plan.repository, self._clock, proceed, self._concurrency)
+        return Pruning(deleter, plan, deletion.unit).outcomes()

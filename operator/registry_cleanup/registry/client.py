@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urljoin
-
-import httpx
 
 from registry_cleanup.domain.inventory import Format
 from registry_cleanup.domain.reference import Digest, is_repository, is_tag, parse_digest
 from registry_cleanup.domain.trust import Endpoint
 from registry_cleanup.registry.auth import Authenticator
 from registry_cleanup.registry.errors import (
+    KNOWN_CODES,
     DeletionDisabledError,
     DeniedError,
     MalformedAnswerError,
     NotARegistryError,
     NotFoundError,
+    ReadOnlyError,
+    RegistryError,
     ServerFaultError,
 )
-from registry_cleanup.registry.manifests import ACCEPT, Document, format_of, read_manifest
+from registry_cleanup.registry.manifests import (
+    ACCEPT,
+    MOST_CHILDREN,
+    Document,
+    format_of,
+    listed_manifests,
+    read_manifest,
+)
+from registry_cleanup.registry.pages import joined, names, next_link
 from registry_cleanup.registry.transport import Answer, Transport, json_object
 
 # OCI distribution specification 1.1: registries should accept manifests of at least 4 MiB; configs are like them.
@@ -57,6 +65,7 @@ class RegistryClient:
         self._transport = transport
         self._auth = auth
         self.signatures = False
+        self._has_referrers = True
 
     @property
     def clock_offset(self) -> timedelta | None:
@@ -122,59 +131,81 @@ class RegistryClient:
         if format_ is Format.UNKNOWN:
             # Schema 1 is named by the digest of its payload without signatures: not ours to check.
             digest = _digest(named) if named else _sha256(answer.body)
-            return read_manifest(digest, format_, {})
+            return read_manifest(digest, format_, {}, len(answer.body))
         digest = _verified(answer.body, named, reference)
-        return read_manifest(digest, format_, json_object(answer))
+        return read_manifest(digest, format_, json_object(answer), len(answer.body))
 
     async def config(self, repository: str, digest: Digest) -> dict[str, Any] | None:
-        """Return an image's config, or None if the registry has no such blob."""
+        """Return an image's config, empty where it is no JSON object; None if the registry has no such blob."""
         answer = await self._send("GET", f"{self._url}/v2/{repository}/blobs/{digest}", _scope(repository))
         answer = await self._follow(answer, f"{self._url}/v2/{repository}/blobs/{digest}")
         if answer.status == 404:
             return None
         self._expect_ok(answer, f"config {digest} of {repository}")
         _verified(answer.body, None, digest)
-        return json_object(answer)
+        try:
+            return json_object(answer)
+        except MalformedAnswerError:
+            return {}  # an artifact's config need not be JSON, and then it says nothing
 
     async def delete(self, repository: str, reference: str) -> Answer:
         """Send one DELETE of a tag or digest and return what the registry says, be it 202, 400 or 404.
 
         Raises:
-            DeletionDisabledError: 405.
+            DeletionDisabledError, ReadOnlyError: 405.
             DeniedError: 403, or 401 with a good login.
             RegistryError: no clear answer; the manifest may or may not be gone.
         """
         url = f"{self._url}/v2/{repository}/manifests/{reference}"
         answer = await self._send("DELETE", url, _scope(repository, deleting=True))
         if answer.status == 405:
-            raise DeletionDisabledError(
-                "the registry does not allow deletion; for Docker Distribution set "
-                "REGISTRY_STORAGE_DELETE_ENABLED=true and make sure that it is not read-only",
-                answer.code,
-            )
+            raise _not_allowed(answer)
         return answer
 
+    async def referrers(self, repository: str, digest: Digest) -> Collection[Digest]:
+        """Return what the registry says that refers to `digest`; nothing where it has no such API."""
+        found: set[Digest] = set()
+        if not self._has_referrers:
+            return found
+        path = f"/v2/{repository}/referrers/{digest}"
+        async for answer in self._pages(path, _scope(repository), f"referrers of {repository}", optional=True):
+            if answer.status == 404:
+                # A registry that has this API never says so (OCI distribution specification 1.1, "Listing Referrers").
+                self._has_referrers = False
+                return found
+            found.update(listed_manifests(json_object(answer)))
+            if len(found) > MOST_CHILDREN:
+                raise MalformedAnswerError(f"a manifest of {repository} has more than {MOST_CHILDREN} referrers")
+        return found
+
     async def _list(self, path: str, scope: str, key: str, valid: Callable[[str], bool]) -> list[str]:
-        """Follow the pages of a list; whole, or an error."""
+        """Return the names of a list; whole, or an error."""
         found: set[str] = set()
+        async for answer in self._pages(path, scope, f"list of {key}"):
+            found.update(names(json_object(answer), key, valid))
+        return sorted(found)
+
+    async def _pages(self, path: str, scope: str, what: str, *, optional: bool = False) -> AsyncGenerator[Answer, None]:
+        """Yield one page after the other to the last; if it is `optional`, the first one may be a 404."""
         url, seen = f"{self._url}{path}", set[str]()
         for _ in range(_MOST_PAGES):
             seen.add(url)
             answer = await self._send("GET", url, scope)
             if answer.status == 404 and len(seen) > 1:
                 # Not the unknown repository that a 404 of the first page means.
-                raise MalformedAnswerError(f"the registry's list of {key} breaks off: it has no next page")
-            self._expect_ok(answer, f"list of {key}")
-            found.update(_names(json_object(answer), key, valid))
-            link = _next_link(answer)
+                raise MalformedAnswerError(f"the registry's {what} breaks off: it has no next page")
+            if not (optional and answer.status == 404):
+                self._expect_ok(answer, what)
+            yield answer
+            link = next_link(answer)
             if link is None:
-                return sorted(found)
-            url = _joined(url, link)
+                return
+            url = joined(url, link)
             if not self._is_own(url):
                 raise MalformedAnswerError("the registry's next page is on another host; it was not followed")
             if url in seen:
                 raise MalformedAnswerError("the registry's pages go round in a circle")
-        raise MalformedAnswerError(f"the registry's list of {key} has more than {_MOST_PAGES} pages")
+        raise MalformedAnswerError(f"the registry's {what} has more than {_MOST_PAGES} pages")
 
     async def _send(
         self,
@@ -202,7 +233,7 @@ class RegistryClient:
         for _ in range(_MOST_REDIRECTS):
             if answer.status not in (301, 302, 303, 307, 308):
                 return answer
-            url = _joined(url, answer.headers.get("Location", ""))
+            url = joined(url, answer.headers.get("Location", ""))
             try:
                 target = Endpoint.of(url)
             except ValueError as error:
@@ -233,29 +264,20 @@ def _scope(repository: str, *, deleting: bool = False) -> str:
     return f"repository:{repository}:{'delete,pull' if deleting else 'pull'}"
 
 
-def _names(body: dict[str, Any], key: str, valid: Callable[[str], bool]) -> Collection[str]:
-    names = body.get(key)
-    if names is None and key in body:
-        return ()  # Distribution answers `null` once the last tag is gone (registries.md, 7)
-    if not isinstance(names, list) or not all(isinstance(name, str) and valid(name) for name in names):
-        raise MalformedAnswerError(f"the registry's list of {key} holds something else")
-    return names
-
-
-def _next_link(answer: Answer) -> str | None:
-    """Return the target of `Link: <…>; rel="next"` (RFC 8288), if there is one."""
-    # As bytes: httpx refuses to make a header of text that is not ASCII.
-    link = answer.headers.get("Link", "").encode(errors="replace")
-    links = httpx.Response(200, headers=[(b"Link", link)]).links
-    return links.get("next", {}).get("url")
-
-
-def _joined(base: str, reference: str) -> str:
-    """Resolve `reference` against `base`; what is no URL at all becomes empty, which is no origin of anybody."""
-    try:
-        return urljoin(base, reference)
-    except ValueError:
-        return ""
+def _not_allowed(answer: Answer) -> RegistryError:
+    """Tell deletion that is off, an error of the API, from read-only mode, which takes the method away."""
+    # registries.md, 7: plain text, with the methods that are left.
+    plain = answer.headers.get("Content-Type", "").startswith("text/plain")
+    if plain and "Allow" in answer.headers and answer.code not in KNOWN_CODES:
+        return ReadOnlyError(
+            "the registry is read-only, mostly for a garbage collection: wait until that is done; else end it, for "
+            "Docker Distribution with REGISTRY_STORAGE_MAINTENANCE_READONLY={enabled: false}",
+            answer.code,
+        )
+    return DeletionDisabledError(
+        "the registry does not allow deletion; for Docker Distribution set REGISTRY_STORAGE_DELETE_ENABLED=true",
+        answer.code,
+    )
 
 
 def _digest(text: str) -> Digest:

@@ -1,108 +1,76 @@
-"""Making manifests and tags go over `/v2/`: what a registry can do, the last look, DELETE, and the proof."""
+"""Making tags and manifests go over `/v2/`: which goes when, the last look, and the proof."""
 
 from __future__ import annotations
 
-import logging
-import secrets
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from datetime import datetime
 
 from registry_cleanup.domain.closure import DeletionUnit
-from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome, recheck
+from registry_cleanup.domain.deletion import ItemOutcome, Outcome, UntaggedOutcome, recheck
 from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.plan import DigestGroup, RepositoryPlan
-from registry_cleanup.domain.reference import Digest
-from registry_cleanup.ports import Clock
-from registry_cleanup.registry.client import RegistryClient
-from registry_cleanup.registry.errors import (
-    DeletionDisabledError,
-    DeniedError,
-    LoginFailedError,
-    NotFoundError,
-    RegistryError,
-    SiblingLostError,
-)
-from registry_cleanup.registry.inventory import gather
-
-_log = logging.getLogger(__name__)
-
-# A repository is looked at again before its first deletion, and whenever the last look is older than this many
-# seconds: so long is the window in which a tag pushed onto a digest that goes is not seen.
-LOOK_AGAIN_AFTER = 30.0
-# These make every further deletion in the repository pointless.
-_HOPELESS = (DeniedError, DeletionDisabledError, LoginFailedError)
-
-
-async def probe(client: RegistryClient, repository: str) -> Deletion:
-    """Find out what the registry can delete, by asking it to delete what `repository` does not have.
-
-    First a random digest: 405 says that deletion is off (Distribution 3.0 deletes tags even then, so the tag alone
-    would not tell). Then a random tag: 404 says that tags can be deleted alone, 400 (Distribution 2) that digests
-    only can; anything else is no clear answer, and reckoned with as digests only (registries.md, 7).
-    """
-    digest, tag = f"sha256:{secrets.token_hex(32)}", f"registry-cleanup-probe-{secrets.token_hex(16)}"
-    _log.info(
-        "asking whether the registry deletes: DELETE of a random digest and tag that do not exist",
-        extra={"repository": repository, "tag": tag, "digest": digest},
-    )
-    try:
-        await client.delete(repository, digest)
-        answer = await client.delete(repository, tag)
-    except DeletionDisabledError:
-        return Deletion.DISABLED
-    except RegistryError as error:
-        # A credential that may not delete cannot ask, either: plan as carefully as for digests.
-        _log.info("the registry does not say what it can delete", extra={"code": error.code})
-        return Deletion.UNKNOWN
-    match answer.status, answer.code:
-        case 404, "MANIFEST_UNKNOWN":
-            return Deletion.BY_TAG
-        case 400, _:
-            return Deletion.BY_DIGEST
-        case _:
-            return Deletion.UNKNOWN
+from registry_cleanup.domain.reference import Digest, subject_key
+from registry_cleanup.domain.structure import descendants
+from registry_cleanup.registry.deleter import Deleter
+from registry_cleanup.registry.errors import SiblingLostError
+from registry_cleanup.registry.untagged import Progress, Untagged
 
 
 class Pruning:
     """The deletions of one repository."""
 
-    def __init__(
-        self,
-        client: RegistryClient,
-        plan: RepositoryPlan,
-        unit: DeletionUnit,
-        clock: Clock,
-        proceed: Callable[[], Awaitable[None]],
-        concurrency: int,
-    ) -> None:
-        self._client = client
+    def __init__(self, deleter: Deleter, plan: RepositoryPlan, unit: DeletionUnit) -> None:
+        self._deleter = deleter
         self._plan = plan
         self._unit = unit
-        self._clock = clock
-        self._proceed = proceed
-        self._concurrency = concurrency
+        self._progress = Progress()
+        self._untagged = Untagged(deleter, plan, unit, self._progress)
+        self._subjects = frozenset(subject for group in plan.groups for subject in group.after)
         self._siblings: defaultdict[Digest, set[str]] = defaultdict(set)
         for verdict in plan.verdicts:
             if verdict.digest is not None:
                 self._siblings[verdict.digest].add(verdict.tag)
+        self._looked: datetime | None = None
         self._listed: frozenset[str] = frozenset()
         self._deleted: set[str] = set()
         self._alone = False
 
-    async def outcomes(self) -> AsyncGenerator[ItemOutcome, None]:
-        """Delete group by group and yield the verified outcome of each tag; untouched tags have none.
+    async def outcomes(self) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
+        """Delete what may go, and with it gone what may go then; yield the verified outcomes.
+
+        Tags go first, then what they leave without a name, then the referrers of what is gone, and so on. Tags and
+        manifests that were not touched have no outcome.
 
         Raises:
             InterruptedRunError: the policy no longer wants it.
             RegistryError: no further deletion in this repository makes sense.
         """
-        remaining = self._plan.groups
-        looked = None
+        waiting, further = self._plan.groups, True
+        while further:
+            further = False
+            gone = self._progress.gone_subjects()
+            ready = tuple(group for group in waiting if group.after <= gone)
+            waiting = tuple(group for group in waiting if not group.after <= gone)
+            async with aclosing(self._tags_go(ready)) as items:
+                async for item in items:
+                    further = True
+                    self._progress.ended[item.tag] = item.outcome
+                    yield item
+            async with aclosing(self._untagged.outcomes()) as manifests:
+                async for manifest in manifests:
+                    further = True
+                    yield manifest
+
+    async def _tags_go(self, groups: tuple[DigestGroup, ...]) -> AsyncGenerator[ItemOutcome, None]:
+        """Delete group by group and yield the outcome of each tag."""
+        self._looked = None
+        remaining = groups
         while remaining:
-            now = self._clock.now()
-            if looked is None or (now - looked).total_seconds() > LOOK_AGAIN_AFTER:
+            if self._deleter.outdated(self._looked):
+                self._looked = self._deleter.now()
                 remaining, saved = await self._look_again(remaining)
-                looked = now
                 for outcome in saved:
                     yield outcome
                 continue
@@ -116,54 +84,59 @@ class Pruning:
     ) -> tuple[tuple[DigestGroup, ...], tuple[ItemOutcome, ...]]:
         planned = frozenset(tag for group in groups for tag in group.tags)
         everything = self._unit is DeletionUnit.DIGEST
-        there = await gather(
-            self._client,
-            self._plan.repository,
+        there = await self._deleter.look(
             lambda tags: Needs(resolved=frozenset(tags) if everything else planned.intersection(tags)),
             self._plan.manifests,
-            self._concurrency,
-            must_exist=False,
         )
         self._listed = there.unresolved | there.dangling | there.tags.keys()
-        return recheck(groups, there, self._unit)
+        remaining, saved = recheck(groups, there, self._unit)
+        if not everything:
+            return remaining, saved
+        still = {group.digest for group in remaining}
+        for group in groups:
+            if group.digest not in still and self._is_awaited(group.digest, still):
+                lost = await self._deleter.resolve(group.digest) is None
+                (self._progress.gone if lost else self._progress.staying).add(group.digest)
+        # A tag that is not seen once may be there all the same: what an index lists goes only after the index.
+        listed = descendants(self._progress.staying, self._plan.manifests)
+        held = [group for group in remaining if group.digest in listed]
+        self._progress.staying.update(group.digest for group in held)
+        shared = [ItemOutcome(tag, group.digest, Outcome.NOW_SHARED) for group in held for tag in group.tags]
+        return tuple(group for group in remaining if group not in held), (*saved, *shared)
+
+    def _is_awaited(self, digest: Digest, going: Collection[Digest]) -> bool:
+        """Say whether something goes only after `digest`: what refers to it, or what it lists, tagged or not."""
+        if subject_key(digest) in self._subjects or self._untagged.waits_for(digest):
+            return True
+        return not descendants([digest], self._plan.manifests).isdisjoint(going)
 
     async def _delete(self, group: DigestGroup, reference: str) -> AsyncGenerator[ItemOutcome, None]:
         """Delete a digest with all its tags, or one tag of it, and prove it."""
-        tags = (reference,) if self._unit is DeletionUnit.TAG else group.tags
-        if self._unit is DeletionUnit.TAG:
+        by_tag = self._unit is DeletionUnit.TAG
+        tags = (reference,) if by_tag else group.tags
+        if by_tag:
             # A tag may be moved at any time, and DELETE takes whatever it names then: look right before.
-            current = await self._resolve(reference)
+            current = await self._deleter.resolve(reference)
             if current != group.digest:
                 change = Outcome.ALREADY_GONE if current is None else Outcome.MOVED
                 yield ItemOutcome(reference, group.digest, change)
                 return
-        await self._proceed()
-        refusal = await self._send(reference)
-        try:
-            present = await self._resolve(reference) == group.digest
-        except RegistryError as error:
-            for tag in tags:
-                yield ItemOutcome(tag, group.digest, Outcome.FAILED, refusal or error.code)
-            raise
-        outcome = _believed(refusal, present=present)
+        else:
+            await self._untagged.before_deletion(group.digest)
+        done = await self._deleter.delete(reference, group.digest, tags)
+        if not by_tag:
+            self._note(group.digest, gone=done.gone)
         for tag in tags:
-            yield ItemOutcome(tag, group.digest, outcome, refusal if outcome is Outcome.FAILED else None)
-        if self._unit is DeletionUnit.TAG and outcome is Outcome.PRUNED:
+            yield ItemOutcome(tag, group.digest, done.outcome, done.code)
+        if done.error is not None:
+            raise done.error
+        if by_tag and done.outcome is Outcome.PRUNED:
             await self._prove_alone(reference, group.digest)
 
-    async def _resolve(self, reference: str) -> Digest | None:
-        descriptor = await self._client.resolve(self._plan.repository, reference, deleting=True)
-        return None if descriptor is None else descriptor.digest
-
-    async def _send(self, reference: str) -> str | None:
-        """Send the DELETE; return the code of what speaks against its success, None if nothing does."""
-        try:
-            answer = await self._client.delete(self._plan.repository, reference)
-        except _HOPELESS:
-            raise
-        except RegistryError as error:
-            return error.code
-        return None if answer.status in (200, 202, 204, 404) else answer.code
+    def _note(self, digest: Digest, *, gone: bool) -> None:
+        (self._progress.gone if gone else self._progress.staying).add(digest)
+        if not gone and digest in self._plan.manifests and self._plan.manifests[digest].children:
+            self._looked = None  # an index that stays after all keeps what it lists: look at all that was to go then
 
     async def _prove_alone(self, tag: str, digest: Digest) -> None:
         """See that no other tag went with `tag`; once its manifest outlives it, tags go alone at this registry.
@@ -173,29 +146,16 @@ class Pruning:
         self._deleted.add(tag)
         if self._alone:
             return
-        if await self._resolve(digest) is not None:
+        if await self._deleter.resolve(digest) is not None:
             self._alone = True
             return
         # Some registries drop a manifest with its last tag, some drop all its tags with the first: look which.
-        there = await self._listed_now()
+        there = await self._deleter.tags()
         expected = self._listed - self._deleted
         siblings = sorted(self._siblings[digest] & expected & there)
-        lost = sorted(expected - there) or [tag for tag in siblings if await self._resolve(tag) is None]
+        lost = sorted(expected - there) or [tag for tag in siblings if await self._deleter.resolve(tag) is None]
         if lost:
             raise SiblingLostError(
                 f"the registry removed {self._plan.repository}:{lost[0]} together with tag {tag!r}; nothing more is "
                 "deleted in this run: report the registry's product and version, and push the tag again"
             )
-
-    async def _listed_now(self) -> set[str]:
-        try:
-            return set(await self._client.tags(self._plan.repository))
-        except NotFoundError:
-            return set()
-
-
-def _believed(refusal: str | None, *, present: bool) -> Outcome:
-    """Believe what is there, not what was said: 202 proves nothing, and a lost answer may hide a success."""
-    if not present:
-        return Outcome.PRUNED
-    return Outcome.NOT_DELETED if refusal is None else Outcome.FAILED

@@ -8,8 +8,10 @@ RunError (ports)
     ├── LoginFailedError         the registry or its token service does not know the credential
     │   └── UntrustedHostError   a login would send the credential to a host that it was not meant for
     ├── DeniedError              logged in, but not allowed to
-    ├── DeletionDisabledError    405: deletion is switched off, or the registry is read-only
+    ├── DeletionDisabledError    405: deletion is switched off
+    ├── ReadOnlyError            405 that is none of the API's errors: the registry is in read-only mode
     ├── NotFoundError            404
+    │   └── NoSuchRepositoryError    the policy names a repository in full that is not there
     ├── ThrottledError           429, after all retries
     ├── ServerFaultError         5xx, after all retries
     ├── MalformedAnswerError     truncated, not JSON, of another shape, too large, or of another digest
@@ -122,9 +124,17 @@ class DeniedError(RegistryError):
 
 
 class DeletionDisabledError(RegistryError):
-    """405: deletion is switched off, or the registry is read-only."""
+    """405: deletion is switched off."""
 
     reason = "DeletionDisabled"
+    mendable = True
+    stops_run = True
+
+
+class ReadOnlyError(RegistryError):
+    """405 that is none of the API's errors: the registry is in read-only mode, mostly for a garbage collection."""
+
+    reason = "ReadOnly"
     mendable = True
     stops_run = True
 
@@ -133,6 +143,13 @@ class NotFoundError(RegistryError):
     """404: no such repository, tag, manifest or blob."""
 
     reason = "NotFound"
+
+
+class NoSuchRepositoryError(NotFoundError):
+    """The policy names a repository in full, and the registry does not know it."""
+
+    reason = "RepositoryNotFound"
+    mendable = True
 
 
 class ThrottledError(RegistryError):

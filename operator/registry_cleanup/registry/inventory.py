@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from registry_cleanup.concurrency import for_each
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
 from registry_cleanup.domain.reference import Digest
+from registry_cleanup.ports import RunError
 from registry_cleanup.registry.client import RegistryClient
-from registry_cleanup.registry.errors import MalformedAnswerError, NotFoundError
-from registry_cleanup.registry.manifests import Document, parse_date
+from registry_cleanup.registry.errors import (
+    MalformedAnswerError,
+    NoSuchRepositoryError,
+    NotFoundError,
+    ServerFaultError,
+)
+from registry_cleanup.registry.manifests import Document, Pool, either_mark, read_config
 
 # Real indexes nest once; a registry that serves deeper ones is wrong or hostile.
 _DEEPEST_INDEX = 8
+# The date of an index of more platforms than this is not worth the requests: it is unknown, which keeps.
+_MOST_PLATFORMS = 256
 
 
 async def gather(
@@ -44,14 +53,41 @@ async def gather(
             raise
         if must_exist:
             message = "there is no such repository; check spec.repositories.include"
-            raise NotFoundError(message, error.code) from error
+            raise NoSuchRepositoryError(message, error.code) from error
         tags = []
-    wanted = needs(tags)
+    try:
+        return await _gather(_Gathering(client, repository, known), tags, needs(tags), concurrency)
+    except RunError as error:
+        error.listed = len(tags)
+        raise
+
+
+async def read_manifests(
+    client: RegistryClient,
+    repository: str,
+    digests: Collection[Digest],
+    known: Mapping[Digest, Manifest],
+    concurrency: int,
+) -> Mapping[Digest, Manifest]:
+    """Return the facts of those of `digests` that the repository has, and of the indexes that they list."""
     gathering = _Gathering(client, repository, known)
+    await for_each(sorted(digests), gathering.by_digest, concurrency)
+    return gathering.inventory(frozenset()).manifests
+
+
+async def _gather(gathering: _Gathering, tags: Collection[str], wanted: Needs, concurrency: int) -> Inventory:
     await for_each(sorted(wanted.dated), gathering.dated, concurrency)
+    await for_each(sorted(wanted.read), gathering.read, concurrency)
     await for_each(sorted(wanted.resolved), gathering.resolved, concurrency)
-    await for_each(gathering.dates_wanted(), gathering.date, concurrency)
-    return gathering.inventory(frozenset(tags) - wanted.dated - wanted.resolved)
+    # Last: most of what is in use has a tag, and is known by now.
+    await for_each(sorted(wanted.digests), gathering.by_digest, concurrency)
+    if wanted.image_ids:
+        await for_each(gathering.platforms_unread(), gathering.by_digest, concurrency)
+        await for_each(gathering.unknown(wanted.image_ids), gathering.by_image_id, concurrency)
+    while gathering.goes_deeper:
+        await for_each(gathering.platforms_wanted(), gathering.platform, concurrency)
+    await for_each(gathering.configs_wanted(), gathering.config, concurrency)
+    return gathering.inventory(frozenset(tags) - wanted.dated - wanted.read - wanted.resolved)
 
 
 class _Gathering:
@@ -61,24 +97,30 @@ class _Gathering:
         self._client = client
         self._repository = repository
         self._known = known
+        self._pool = Pool()
         self._tags: dict[str, Digest] = {}
         self._dangling: set[str] = set()
         self._manifests: dict[Digest, Manifest] = {}
         self._documents: dict[Digest, Document] = {}
+        self._missing: set[Digest] = set()
         self._undated: dict[Digest, None] = {}
-        self._dates: dict[Digest, datetime | None] = {}
+        self._next_level: dict[Digest, None] = {}
+        self._level = 0
 
     async def dated(self, tag: str) -> None:
         """Read the manifest of `tag`; its date follows once per digest."""
+        await self.read(tag)
+        if tag in self._tags:
+            self._want_date(self._tags[tag])
+
+    async def read(self, tag: str) -> None:
+        """Read the manifest of `tag`, in one request with its digest."""
         document = await self._client.manifest(self._repository, tag)
         if document is None:
             self._dangling.add(tag)
             return
-        digest = document.manifest.digest
-        self._tags[tag] = digest
         await self._add(document)
-        if self._manifests[digest].created is None:
-            self._undated[digest] = None
+        self._tags[tag] = self._pool.digest(document.manifest.digest)
 
     async def resolved(self, tag: str) -> None:
         """Read the digest of `tag`, and the manifest only if it is an index, whose children are kept with it."""
@@ -86,69 +128,143 @@ class _Gathering:
         if descriptor is None:
             self._dangling.add(tag)
             return
-        self._tags[tag] = descriptor.digest
+        digest = self._tags[tag] = self._pool.digest(descriptor.digest)
         if descriptor.format is Format.INDEX:
-            await self._read(descriptor.digest, 0)
-        else:
-            self._manifests.setdefault(descriptor.digest, Manifest(descriptor.digest, descriptor.format))
+            await self._read(digest, 0)
+        elif digest not in self._known:
+            self._manifests.setdefault(digest, Manifest(digest, descriptor.format, read=False))
 
-    def dates_wanted(self) -> list[Digest]:
-        """Return the digests whose date still has to be read, each once."""
-        return list(self._undated)
+    async def by_digest(self, digest: Digest) -> None:
+        """Read the manifest `digest`, if the repository has it and nothing is known of it."""
+        if digest not in self._manifests:
+            await self._read(digest, 0)
 
-    async def date(self, digest: Digest) -> None:
-        """Read when `digest` was created, if anything says so."""
-        created = await self._created(self._documents[digest], 0)
-        self._manifests[digest] = replace(self._manifests[digest], created=created)
+    def platforms_unread(self) -> list[Digest]:
+        """Return the platforms of all indexes that were read, of which nothing is known yet, each once."""
+        listed = (d.platforms for d in self._documents.values() if len(d.platforms) <= _MOST_PLATFORMS)
+        return [child for child in dict.fromkeys(c for each in listed for c in each) if child not in self._manifests]
+
+    def unknown(self, image_ids: Collection[Digest]) -> list[Digest]:
+        """Return those of `image_ids` that are no manifest or config that is known."""
+        known = {child for document in self._documents.values() for child in document.manifest.children}
+        known |= {document.manifest.config for document in self._documents.values() if document.manifest.config}
+        return sorted(set(image_ids) - known - self._manifests.keys())
+
+    async def by_image_id(self, digest: Digest) -> None:
+        """Read the manifest `digest`, if it is one that the repository has."""
+        # Asked for a config as if it were a manifest, Distribution 2 answers 500. Whatever else such a fault may be,
+        # the image is not found then, and that keeps all that would go.
+        with suppress(ServerFaultError):
+            await self.by_digest(digest)
+
+    @property
+    def goes_deeper(self) -> bool:
+        """Whether there are indexes whose date is that of platforms not looked at yet."""
+        return bool(self._next_level)
+
+    def platforms_wanted(self) -> list[Digest]:
+        """Go one level down; return the platforms there, each once, that have to be read."""
+        children = dict.fromkeys(child for index in self._next_level for child in self._documents[index].platforms)
+        self._next_level = {}
+        self._level += 1
+        unread: list[Digest] = []
+        for child in children:
+            if child in self._documents:
+                self._want_date(child)
+            elif child not in self._missing and self._dated_before(child) is None:
+                unread.append(child)
+        return unread
+
+    async def platform(self, digest: Digest) -> None:
+        """Read a platform of an index whose date is wanted."""
+        document = await self._client.manifest(self._repository, digest)
+        if document is None:
+            self._missing.add(digest)
+            return
+        await self._add(document, self._level)
+        self._want_date(document.manifest.digest)
+
+    def configs_wanted(self) -> list[Digest]:
+        """Return the images whose config still has to be read for their date, each once."""
+        return [digest for digest in self._undated if self._manifests[digest].config is not None]
+
+    async def config(self, digest: Digest) -> None:
+        """Read the config of the image `digest`: when it was created, and whether it is pinned."""
+        manifest = self._manifests[digest]
+        if manifest.config is None:
+            return
+        body = await self._client.config(self._repository, manifest.config)
+        if body is not None:
+            config = read_config(body)
+            keep = either_mark(manifest.keep, config.keep)
+            self._manifests[digest] = replace(manifest, created=config.created, keep=keep)
 
     def inventory(self, unresolved: frozenset[str]) -> Inventory:
         """Return all that was found."""
+        for digest in self._undated:
+            if self._manifests[digest].format is Format.INDEX:
+                self._manifests[digest] = replace(self._manifests[digest], created=self._newest(digest))
         facts = {**self._known, **self._manifests}
         return Inventory(self._repository, self._tags, unresolved, frozenset(self._dangling), facts)
 
     async def _read(self, digest: Digest, depth: int) -> None:
         """Read the manifest `digest` and the indexes below it, unless known."""
-        if digest in self._documents or digest in self._known:
+        if digest in self._documents or digest in self._known or digest in self._missing:
             return
         document = await self._client.manifest(self._repository, digest)
-        if document is not None:  # an index may list a platform that was never pushed here
+        if document is None:  # an index may list a platform that was never pushed here
+            self._missing.add(digest)
+        else:
             await self._add(document, depth)
 
     async def _add(self, document: Document, depth: int = 0) -> None:
-        manifest = document.manifest
-        if manifest.digest in self._documents:
+        digest = self._pool.digest(document.manifest.digest)
+        if digest in self._documents:
             return
         if depth > _DEEPEST_INDEX:
             raise MalformedAnswerError(f"an index of {self._repository} nests deeper than {_DEEPEST_INDEX}")
-        self._documents[manifest.digest] = document
-        self._manifests[manifest.digest] = manifest
+        self._documents[digest] = document
+        self._manifests[digest] = self._pool.manifest(document.manifest)
         for child in document.nested:
             await self._read(child, depth + 1)
 
-    async def _created(self, document: Document, depth: int) -> datetime | None:
-        """Return the date of an image by its config, of an index by its newest platform; None if unknown."""
-        manifest = document.manifest
-        known = self._known.get(manifest.digest)
-        if known is not None and known.created is not None:
-            return known.created
-        if manifest.created is None and manifest.digest not in self._dates:
-            config = document.config
-            self._dates[manifest.digest] = (
-                await self._newest(document.platforms, depth) if config is None else await self._configured(config)
-            )
-        return manifest.created or self._dates[manifest.digest]
+    def _want_date(self, digest: Digest) -> None:
+        """Ask for the date of a manifest that was read, unless it is known or would take too many requests."""
+        manifest, before = self._manifests[digest], self._known.get(digest)
+        if manifest.created is not None:
+            return
+        if before is not None and before.created is not None:
+            keep = either_mark(manifest.keep, before.keep)
+            self._manifests[digest] = replace(manifest, created=before.created, keep=keep)
+        elif digest not in self._undated:
+            self._undated[digest] = None
+            if len(self._documents[digest].platforms) <= _MOST_PLATFORMS:
+                self._next_level[digest] = None
 
-    async def _configured(self, config: Digest) -> datetime | None:
-        blob = await self._client.config(self._repository, config)
-        return None if blob is None else parse_date(blob.get("created"))
+    def _dated_before(self, digest: Digest) -> datetime | None:
+        """Return the date that is known of `digest` without asking."""
+        facts = self._manifests.get(digest)
+        if facts is None or facts.created is None:
+            facts = self._known.get(digest)
+        return None if facts is None else facts.created
 
-    async def _newest(self, platforms: Iterable[Digest], depth: int) -> datetime | None:
-        """Return the newest date of an index's platforms; None if one of them is unknown."""
+    def _newest(self, index: Digest) -> datetime | None:
+        """Return the newest date of an index's platforms, nested too; None if one of them is unknown."""
         newest: datetime | None = None
-        for child in platforms if depth <= _DEEPEST_INDEX else ():
-            document = self._documents.get(child) or await self._client.manifest(self._repository, child)
-            created = None if document is None else await self._created(document, depth + 1)
-            if created is None:
+        pending, seen = [*self._documents[index].platforms], set[Digest]()
+        if len(pending) > _MOST_PLATFORMS:
+            return None
+        while pending:
+            child = pending.pop()
+            if child in seen:
+                continue
+            seen.add(child)
+            created = self._dated_before(child)
+            if created is not None:
+                newest = created if newest is None else max(newest, created)
+                continue
+            document = self._documents.get(child)
+            if document is None or not document.platforms or len(document.platforms) > _MOST_PLATFORMS:
                 return None
-            newest = created if newest is None else max(newest, created)
+            pending.extend(document.platforms)
         return newest

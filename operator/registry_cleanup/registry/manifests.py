@@ -1,14 +1,14 @@
-"""Reading manifests: media types, children, subject, and when an image was made."""
+"""Reading manifests and configs: media types, children, subject, blobs, pins, and when an image was made."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from registry_cleanup.domain.inventory import Format, Manifest
+from registry_cleanup.domain.inventory import Blob, Format, Manifest
 from registry_cleanup.domain.reference import Digest, parse_digest
 from registry_cleanup.registry.errors import MalformedAnswerError
 
@@ -22,6 +22,11 @@ _INDEXES = frozenset(
 ACCEPT = ", ".join(sorted(_IMAGES | _INDEXES))
 # OCI image specification, "Pre-Defined Annotation Keys".
 _CREATED = "org.opencontainers.image.created"
+# The mark that keeps an image, as annotation of the manifest or label of the config.
+_KEEP = "registrycleanup.dev/keep"
+_LONGEST_MARK = 100
+# Real indexes list some dozens; no registry is asked for the parts of one that lists more than this.
+MOST_CHILDREN = 10_000
 # RFC 3339 with any number of fractional digits; Python reads six at most.
 _FRACTION = re.compile(r"(\.\d{1,6})\d*")
 
@@ -32,15 +37,52 @@ class Document:
 
     Attributes:
         manifest: without `created` unless the manifest itself says it.
-        config: digest of the image's config blob; None for indexes and unknown formats.
         platforms: of an index, the children that hold an image for a platform (not attestations).
         nested: of an index, the children that it does not declare to be images, and that may list others.
     """
 
     manifest: Manifest
-    config: Digest | None = None
     platforms: tuple[Digest, ...] = ()
     nested: tuple[Digest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a config says of its image.
+
+    Attributes:
+        created: when the image was built, aware; None if it does not say.
+        keep: the label that pins it, if it bears one.
+    """
+
+    created: datetime | None = None
+    keep: str | None = None
+
+
+class Pool:
+    """Equal digests and blobs as one object: a layer that thousands of images share takes its memory once."""
+
+    def __init__(self) -> None:
+        self._digests: dict[Digest, Digest] = {}
+        self._blobs: dict[Blob, Blob] = {}
+
+    def digest(self, digest: Digest) -> Digest:
+        """Return the object that stands for `digest`."""
+        return self._digests.setdefault(digest, digest)
+
+    def manifest(self, manifest: Manifest) -> Manifest:
+        """Return `manifest` made of the pool's objects."""
+        return replace(
+            manifest,
+            digest=self.digest(manifest.digest),
+            children=tuple(map(self.digest, manifest.children)),
+            config=None if manifest.config is None else self.digest(manifest.config),
+            blobs=tuple(map(self._blob, manifest.blobs)),
+        )
+
+    def _blob(self, blob: Blob) -> Blob:
+        known = self._blobs.get(blob)
+        return self._blobs.setdefault(blob, Blob(self.digest(blob.digest), blob.size)) if known is None else known
 
 
 def format_of(content_type: str | None) -> Format:
@@ -51,33 +93,85 @@ def format_of(content_type: str | None) -> Format:
     return Format.INDEX if media_type in _INDEXES else Format.UNKNOWN
 
 
-def read_manifest(digest: Digest, format_: Format, body: Mapping[str, Any]) -> Document:
-    """Return the facts of a manifest's JSON; raise `MalformedAnswerError` where it is not what its type says."""
+def read_manifest(digest: Digest, format_: Format, body: Mapping[str, Any], size: int) -> Document:
+    """Return the facts of a manifest's JSON of `size` bytes.
+
+    Raises:
+        MalformedAnswerError: it is not what its media type says.
+    """
     try:
         subject = body.get("subject")
-        subject_digest = parse_digest(subject["digest"]) if subject is not None else None
-        created = parse_date((body.get("annotations") or {}).get(_CREATED))
+        annotations = body.get("annotations") or {}
+        manifest = Manifest(
+            digest,
+            format_,
+            subject=parse_digest(subject["digest"]) if subject is not None else None,
+            created=parse_date(annotations.get(_CREATED)),
+            keep=_mark(annotations),
+        )
         if format_ is Format.INDEX:
-            return _read_index(digest, body, subject_digest, created)
-        manifest = Manifest(digest, format_, (), subject_digest, created)
-        return Document(manifest, parse_digest(body["config"]["digest"]) if format_ is Format.IMAGE else None)
+            return _read_index(replace(manifest, blobs=(Blob(digest, size),)), body)
+        if format_ is Format.IMAGE:
+            config = parse_digest(body["config"]["digest"])
+            parts = (body["config"], *(body.get("layers") or ()))
+            manifest = replace(manifest, config=config, blobs=(Blob(digest, size), *_blobs(parts)))
+        return Document(manifest)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise MalformedAnswerError("the registry serves a manifest of another shape than its media type") from error
 
 
-def _read_index(digest: Digest, body: Mapping[str, Any], subject: Digest | None, created: datetime | None) -> Document:
-    children = [parse_digest(entry["digest"]) for entry in body["manifests"]]
+def listed_manifests(body: Mapping[str, Any]) -> list[Digest]:
+    """Return what an index lists; raise `MalformedAnswerError` where it is none."""
+    try:
+        return [parse_digest(entry["digest"]) for entry in body["manifests"]]
+    except (LookupError, TypeError, ValueError) as error:
+        raise MalformedAnswerError("the registry's list of referrers holds something else") from error
+
+
+def read_config(body: Mapping[str, Any]) -> Config:
+    """Return what a config's JSON says; configs of artifacts are of any shape, and say nothing."""
+    inner = body.get("config")
+    labels = inner.get("Labels") if isinstance(inner, dict) else None
+    return Config(parse_date(body.get("created")), _mark(labels) if isinstance(labels, dict) else None)
+
+
+def either_mark(annotation: str | None, label: str | None) -> str | None:
+    """Return what stands for two marks of one image: each of them keeps it, and doubt keeps."""
+    marks = {mark for mark in (annotation, label) if mark is not None and mark.strip().lower() != "false"}
+    if len(marks) > 1:
+        return "true"
+    return marks.pop() if marks else annotation or label
+
+
+def _read_index(manifest: Manifest, body: Mapping[str, Any]) -> Document:
+    entries = body["manifests"]
+    if len(entries) > MOST_CHILDREN:
+        raise MalformedAnswerError(f"the registry serves an index that lists more than {MOST_CHILDREN} manifests")
+    children = [parse_digest(entry["digest"]) for entry in entries]
     # BuildKit lists attestations with the platform unknown/unknown.
     platforms = [
         child
-        for child, entry in zip(children, body["manifests"], strict=True)
+        for child, entry in zip(children, entries, strict=True)
         if (entry.get("platform") or {}).get("os") != "unknown"
     ]
-    nested = [
-        child for child, entry in zip(children, body["manifests"], strict=True) if entry.get("mediaType") not in _IMAGES
-    ]
-    manifest = Manifest(digest, Format.INDEX, tuple(children), subject, created)
-    return Document(manifest, None, tuple(platforms), tuple(nested))
+    nested = [child for child, entry in zip(children, entries, strict=True) if entry.get("mediaType") not in _IMAGES]
+    return Document(replace(manifest, children=tuple(children)), tuple(platforms), tuple(nested))
+
+
+def _blobs(descriptors: tuple[Any, ...]) -> Iterator[Blob]:
+    """Yield the blobs of descriptors; they only serve an estimate, so one that is none is passed over."""
+    for descriptor in descriptors:
+        try:
+            digest, size = parse_digest(descriptor["digest"]), descriptor["size"]
+        except (LookupError, TypeError, ValueError):
+            continue
+        if isinstance(size, int) and size >= 0:
+            yield Blob(digest, size)
+
+
+def _mark(marks: Mapping[str, Any]) -> str | None:
+    value = marks.get(_KEEP)
+    return None if value is None else str(value)[:_LONGEST_MARK]
 
 
 def parse_date(value: object) -> datetime | None:

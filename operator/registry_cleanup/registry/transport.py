@@ -40,6 +40,11 @@ class Answer:
     body: bytes
 
     @property
+    def accepted(self) -> bool:
+        """Whether the server says that it did, or will do, what was asked."""
+        return 200 <= self.status < 300
+
+    @property
     def code(self) -> str:
         """The registry's error code if it is a known one, else the HTTP status; never other text of its body."""
         try:

@@ -1,14 +1,19 @@
 """What hangs together: digests, indexes and the floor, where digests are deleted and where tags are."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 
-from registry_cleanup.domain.closure import DeletionUnit, descendants
+from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.inventory import Inventory
+from registry_cleanup.domain.order import OrderBy
+from registry_cleanup.domain.ownership import needs
 from registry_cleanup.domain.policy import Policy
+from registry_cleanup.domain.structure import descendants
 from tests.support.builders import (
     NOW,
+    REPOSITORY,
     digest,
     image,
     index,
@@ -140,6 +145,19 @@ def test_a_reason_does_not_depend_on_the_order_in_which_a_registry_lists_its_tag
     assert all(plan == {"keep-1": "KeepTags", "keep-2": "KeepTags", "a": "SharedDigest"} for plan in plans)
 
 
+def test_kept_indexes_that_list_each_other_end_the_search() -> None:
+    there = inventory({"keep": index("a", ["b"]), "b": index("b", ["a"]), "c": image("c")})
+    assert _plan(_KEEPING, there) == {"keep": "KeepTags", "b": "FollowsParent", "c": _OLD}
+
+
+def test_what_is_kept_after_all_has_no_reason_to_go() -> None:
+    same = image("same")
+    tags = {"keep": same, "a": same, "keep-2": index("i", ["c"]), "c": image("c"), "old": image("old", 900)}
+    plan = planned(policy(_OLD_RULE, keep_tags=["keep.*"], minimum_tags=5), inventory(tags))
+    assert {"SharedDigest", "FollowsParent", "MinimumTags"} <= set(told(plan.verdicts).values())
+    assert all(verdict.pruned == () for verdict in plan.verdicts)
+
+
 # The floor
 
 
@@ -170,6 +188,27 @@ def test_of_equally_new_ones_the_name_decides() -> None:
     there = inventory({"b": image("x", 50), "a": image("y", 50), "c": image("z", 50)})
     assert pruned(planned(policy(_OLD_RULE, minimum_tags=1), there)) == {"b", "c"}
     assert pruned(planned(policy(_OLD_RULE, minimum_tags=2), there)) == {"c"}
+
+
+def test_of_equally_new_images_the_first_name_on_each_decides() -> None:
+    one, other = image("one"), image("other")
+    there = inventory({"d": one, "c": other, "b": other, "a": one}, pushed=dict.fromkeys("abcd", 50))
+    assert pruned(planned(policy(_OLD_RULE, minimum_tags=1), there)) == {"b", "c"}
+
+
+def test_an_image_is_as_new_for_the_floor_as_its_newest_tag() -> None:
+    twice, once = image("twice"), image("once")
+    there = inventory({"a": once, "b": twice, "c": twice}, pushed={"a": 50, "b": 40, "c": 60})
+    assert pruned(planned(policy(_OLD_RULE, minimum_tags=1), there)) == {"a"}
+
+
+def test_an_image_is_newest_for_the_floor_where_nobody_knows_since_when_one_tag_is_on_it() -> None:
+    twice, once = image("twice", None), image("once", None)
+    what = policy(rule(most_recent=1, order_by=OrderBy.SEM_VER), minimum_tags=2)
+    there = inventory(
+        {"3.0.0": image("x", 1), "0.3.0": once, "0.2.0": twice, "0.1.0": twice}, pushed={"0.3.0": 40, "0.2.0": 60}
+    )
+    assert pruned(planned(what, there)) == {"0.3.0"}
 
 
 def test_what_comes_back_brings_what_it_lists_and_that_counts() -> None:
@@ -217,10 +256,24 @@ def test_a_referrer_that_no_rule_owns_does_not_fill_the_floor(name: str) -> None
     assert _plan(what, there)["v1"] == "MinimumTags"
 
 
-def test_tags_that_nobody_had_to_resolve_fill_the_floor() -> None:
+def test_tags_that_nobody_read_fill_no_floor() -> None:
+    # Any of them may be a signature with a tag of its own.
     there = inventory({"a": image("a", 50)}, unresolved=["main", "dev"])
     what = policy(rule("a", days=30), minimum_tags=2)
-    assert _plan(what, there, DeletionUnit.TAG) == {"a": _OLD, "main": "Unmatched", "dev": "Unmatched"}
+    assert _plan(what, there, DeletionUnit.TAG)["a"] == "MinimumTags"
+    resolved = replace(image("main"), read=False)
+    there = inventory({"a": image("a", 50), "main": resolved})
+    assert _plan(replace(what, minimum_tags=1), there)["a"] == "MinimumTags"
+
+
+@pytest.mark.parametrize("unit", DeletionUnit)
+def test_as_many_tags_that_stay_are_read_as_the_floor_wants(unit: DeletionUnit) -> None:
+    what = policy(rule("a", days=30), minimum_tags=2)
+    asked = needs(what, REPOSITORY, ["z", "main", "dev", "latest", "a", referrer_tag("a")], unit)
+    assert asked.dated == {"a"}
+    assert asked.read == {"dev", "latest"}
+    there = inventory({"a": image("a", 50), "dev": image("d"), "latest": image("l")}, unresolved=["main", "z"])
+    assert _plan(what, there, unit)["a"] == _OLD
 
 
 def test_a_higher_floor_of_a_large_repository_is_quick() -> None:

@@ -47,6 +47,8 @@ def test_a_tag_that_names_another_digest_has_moved(unit: DeletionUnit) -> None:
 def test_an_outcome_names_the_digest_that_was_planned() -> None:
     _, outcomes = recheck((_group("x", "a"),), inventory({"a": "new"}), _DIGESTS)
     assert outcomes == (ItemOutcome("a", digest("x"), Outcome.MOVED),)
+    _, outcomes = recheck((_group("x", "a"),), inventory({"a": "x", "new": "x"}), _DIGESTS)
+    assert outcomes == (ItemOutcome("a", digest("x"), Outcome.NOW_SHARED),)
 
 
 def test_a_new_tag_on_a_digest_saves_it() -> None:
@@ -129,7 +131,9 @@ def test_every_planned_tag_either_goes_or_has_one_outcome() -> None:
         (Deletion.BY_TAG, True, _TAGS),
         (Deletion.BY_DIGEST, True, _DIGESTS),
         (Deletion.UNKNOWN, True, _DIGESTS),
+        (Deletion.WITHOUT_EFFECT, True, _DIGESTS),
         (Deletion.DISABLED, False, _DIGESTS),
+        (Deletion.READ_ONLY, False, _DIGESTS),
         (Deletion.FORBIDDEN, False, _TAGS),
     ],
 )

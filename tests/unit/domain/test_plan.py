@@ -1,22 +1,27 @@
 """The plan of a repository, its order, and the hash that names it."""
 
 import hashlib
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 
 from registry_cleanup.domain.closure import DeletionUnit
-from registry_cleanup.domain.plan import RepositoryPlan, plan_hash
+from registry_cleanup.domain.inventory import Blob
+from registry_cleanup.domain.plan import RepositoryPlan, conflicting, plan_hash
 from tests.support.builders import (
+    REPOSITORY,
     ago,
     digest,
     image,
+    in_use,
     index,
     inventory,
     planned,
     policy,
     pruned,
     rule,
+    told,
 )
 
 _POLICY = policy(rule(name="builds", days=30), keep_tags=["keep.*"])
@@ -66,6 +71,56 @@ def test_what_pruning_holds_on_to_is_what_goes_its_siblings_and_the_indexes(unit
         {"a", "keep", "i", "b"} if unit is DeletionUnit.TAG else {"i", "b"}
     )
     assert set(part.manifests) == {digest("i")}
+
+
+@pytest.mark.parametrize("unit", DeletionUnit)
+def test_what_pruning_must_not_touch_is_what_stays_of_what_goes_and_what_is_in_use(unit: DeletionUnit) -> None:
+    both = image("both")
+    there = inventory(
+        {
+            "v1": index("i", ["c", "d"]),
+            "keep": index("j", ["c", "elsewhere"]),
+            "keep-2": image("apart"),
+            "keep-3": both,
+            "a": both,
+        },
+        image("c"),
+        image("d"),
+        index("runs", ["e"]),
+        image("e"),
+    )
+    part = planned(_POLICY, there, unit, using=in_use("runs", "in another repository")).only_going()
+    shared = {digest("both")} if unit is DeletionUnit.TAG else set()
+    assert part.needed == {digest("c"), digest("runs"), digest("e")} | shared
+
+
+def test_pruning_knows_the_history_of_the_tags_on_what_goes_only() -> None:
+    there = inventory({"a": image("a"), "keep": image("k")}, history={"a": ["b"], "keep": ["c"]}, named_only=True)
+    assert planned(_POLICY, there, DeletionUnit.TAG).only_going().history == {"a": (digest("b"),)}
+
+
+def test_what_tags_that_stay_named_before_must_stay_and_of_those_that_go_nothing() -> None:
+    there = inventory({"a": image("a"), "keep": image("k")}, history={"a": ["b"], "keep": ["c", "d"]}, named_only=True)
+    assert planned(_POLICY, there, DeletionUnit.TAG).needed == {digest("c"), digest("d")}
+
+
+def test_pruning_holds_on_to_no_blobs() -> None:
+    big = replace(index("i", ["c"]), blobs=(Blob(digest("i"), 500),))
+    part = planned(_POLICY, inventory({"v1": big})).only_going()
+    assert part.manifests == {digest("i"): replace(big, blobs=())}
+
+
+def test_a_repository_that_an_older_policy_prunes_stays_whole_whatever_the_rules_say() -> None:
+    there = inventory({"b": image("b"), "a": image("a")}, unresolved=["d"], dangling=["c"])
+    plan = conflicting(there)
+    assert told(plan.verdicts) == dict.fromkeys("abcd", "PolicyConflict")
+    assert [(verdict.tag, verdict.digest) for verdict in plan.verdicts] == [
+        ("a", digest("a")),
+        ("b", digest("b")),
+        ("c", None),
+        ("d", None),
+    ]
+    assert (plan.repository, plan.size, plan.planned, plan.untagged) == (REPOSITORY, 4, 0, ())
 
 
 def test_what_stays_is_counted_by_reason_and_what_goes_by_number() -> None:

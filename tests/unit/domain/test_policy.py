@@ -2,6 +2,7 @@
 
 import pytest
 
+from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.policy import InvalidPatternError, RepositoryGlob, Rule, TagPattern
 from tests.support.builders import patterns, rule, selector
 
@@ -66,6 +67,15 @@ def test_a_glob_that_no_repository_can_match_is_refused_with_what_is_allowed(glo
         RepositoryGlob(glob)
 
 
+def test_a_glob_may_have_digits() -> None:
+    assert RepositoryGlob("team-2/app0*").matches("team-2/app07")
+
+
+def test_a_glob_is_refused_with_the_character_that_no_repository_can_have() -> None:
+    with pytest.raises(InvalidPatternError, match=r"^contains 'A', which no repository can have"):
+        RepositoryGlob("team/App")
+
+
 def test_an_empty_glob_is_refused_with_how_to_write_all() -> None:
     with pytest.raises(InvalidPatternError, match=r"is empty; write '\*\*' for every repository"):
         RepositoryGlob("")
@@ -120,6 +130,12 @@ def test_a_pattern_that_is_not_re2_is_refused_with_the_cause(pattern: str, cause
         TagPattern(pattern)
 
 
+def test_a_pattern_that_is_refused_is_told_by_nobody_else(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InvalidPatternError):
+        TagPattern("[told nowhere else")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_empty_pattern_is_refused_with_how_to_write_all() -> None:
     with pytest.raises(InvalidPatternError, match=r"is empty; write '\.\*' for every tag"):
         TagPattern("")
@@ -142,7 +158,7 @@ def test_a_selection_without_wildcards_is_known_without_asking_the_registry() ->
 
 
 def test_a_rule_that_would_prune_everything_it_matches_cannot_be_made() -> None:
-    with pytest.raises(ValueError, match=r"neither olderThan nor keep\.mostRecent"):
+    with pytest.raises(ValueError, match=r"^rule 'all' has neither olderThan nor keep\.mostRecent"):
         Rule("all", patterns(".*"))
 
 
@@ -150,3 +166,23 @@ def test_a_rule_without_repositories_has_a_say_in_all_of_the_policys() -> None:
     assert rule(days=1).applies_to("any/thing")
     narrow = rule(days=1, repositories=selector("team/*", exclude=["team/base"]))
     assert [name for name in ("team/app", "team/base", "x") if narrow.applies_to(name)] == ["team/app"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "tag", "expected"),
+    [
+        ("v(?P<v>[0-9]+)", "v12", "12"),
+        # The whole tag has to match, so the group takes what that needs.
+        ("(?P<v>1|12)", "12", "12"),
+        ("v(?P<v>[0-9]+)", "xv12", None),
+        ("v(?P<v>[0-9]+)", "v12x", None),
+        ("x|v(?P<v>[0-9]+)", "x", None),
+    ],
+)
+def test_a_group_is_extracted_from_tags_that_match_whole(pattern: str, tag: str, expected: str | None) -> None:
+    assert TagPattern(pattern).extract(tag, "v") == expected
+
+
+def test_a_tag_that_the_rule_does_not_include_spells_no_version() -> None:
+    what = rule("v(?P<v>[0-9]+)", most_recent=1, order_by=OrderBy.NUMERICAL, extract="v")
+    assert (what.version_text("v7"), what.version_text("x7")) == ("7", None)

@@ -6,8 +6,9 @@ import pytest
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
+from registry_cleanup.domain.ownership import needs, ownership
 from registry_cleanup.domain.policy import Policy
-from registry_cleanup.domain.rules import judge, needs, ownership, plausible
+from registry_cleanup.domain.rules import judge, plausible
 from registry_cleanup.domain.verdict import KeepReason, PruneReason
 from tests.support.builders import (
     NOW,
@@ -145,6 +146,17 @@ def test_a_verdict_that_prunes_names_the_rule_the_reasons_and_the_date() -> None
     verdict = judge(what, inventory({"a": image("a", 1), "b": image("b", 40)}), NOW)["b"]
     assert (verdict.digest, verdict.kept, verdict.rule, verdict.date) == (digest("b"), None, "builds", ago(40))
     assert verdict.pruned == (PruneReason.OLDER_THAN, PruneReason.BEYOND_MOST_RECENT)
+
+
+def test_a_verdict_that_keeps_names_no_reason_to_prune() -> None:
+    tags = {"recent": image("a", 40), "young": image("b", 1), "odd": image("c", None), "used": image("d", 90)}
+    verdicts = judge(policy(rule(days=30, most_recent=2)), inventory(tags, used=["used"]), NOW)
+    assert {verdict.kept for verdict in verdicts.values()} == {
+        KeepReason.MOST_RECENT,
+        KeepReason.UNKNOWN_DATE,
+        KeepReason.IN_USE,
+    }
+    assert all(verdict.pruned == () for verdict in verdicts.values())
 
 
 def test_most_recent_counts_images_and_not_tags() -> None:
@@ -315,6 +327,28 @@ def test_a_manifest_that_nobody_understands_is_kept_and_takes_no_place(odd: Mani
     }
 
 
+@pytest.mark.parametrize("odd", [unknown("odd"), "odd"])
+def test_a_manifest_that_nobody_understands_is_still_told_by_its_digest(odd: Manifest | str) -> None:
+    what = policy(rule("odd", days=30))
+    there = inventory({"odd": odd})
+    assert judge(what, there, NOW)["odd"].digest == digest("odd")
+
+
+def test_a_tag_that_is_kept_by_its_name_and_that_nobody_had_to_resolve_takes_no_place() -> None:
+    there = inventory({"new": image("new", 1), "old": image("old", 2)}, unresolved=["latest"])
+    assert _judged(policy(rule(most_recent=1)), there) == {
+        "latest": "KeepTags",
+        "new": "MostRecent",
+        "old": "rule: BeyondMostRecent",
+    }
+
+
+def test_a_referrer_of_a_manifest_that_is_known_without_a_tag_is_no_orphan() -> None:
+    tag = referrer_tag("runs", ".sig")
+    there = inventory({"x": image("x"), tag: image("s")}, image("runs"))
+    assert _judged(policy(rule(days=30)), there)[tag] == "FollowsParent"
+
+
 # What has to be known
 
 _LISTED = ["a", "b", "latest", "keep-1", "v1", referrer_tag("x", ".sig")]
@@ -326,7 +360,10 @@ _LISTED = ["a", "b", "latest", "keep-1", "v1", referrer_tag("x", ".sig")]
         (_TAGS, Needs(dated=frozenset({"a", "b"}))),
         (
             _DIGESTS,
-            Needs(frozenset({"a", "b"}), frozenset({"latest", "keep-1", "v1", referrer_tag("x", ".sig")})),
+            Needs(
+                dated=frozenset({"a", "b"}),
+                resolved=frozenset({"latest", "keep-1", "v1", referrer_tag("x", ".sig")}),
+            ),
         ),
     ],
 )
@@ -363,6 +400,18 @@ def test_a_tag_is_as_old_as_its_push_where_that_is_recorded_whatever_its_image_s
         "no-date": "rule: OlderThan",
     }
     assert verdicts["old-push"].date == ago(90)
+
+
+def test_a_verdict_says_whether_its_date_is_that_of_the_push() -> None:
+    tags = {"pushed": image("a", 90), "created": image("b", 90), "young": image("c", 1), "odd": image("d", 90)}
+    there = inventory(tags, pushed={"pushed": 80, "young": 2, "odd": datetime(1, 1, 1, tzinfo=UTC)})
+    verdicts = judge(policy(rule(days=30)), there, NOW)
+    assert {tag: (verdict.date, verdict.pushed) for tag, verdict in verdicts.items()} == {
+        "pushed": (ago(80), True),
+        "created": (ago(90), False),
+        "young": (ago(2), True),
+        "odd": (datetime(1, 1, 1, tzinfo=UTC), True),
+    }
 
 
 def test_a_push_that_is_not_recorded_leaves_the_date_of_the_image() -> None:

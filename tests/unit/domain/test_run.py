@@ -5,17 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from registry_cleanup.domain.run import (
-    Counts,
-    Failure,
-    Phase,
-    RunOrder,
-    Trigger,
-    clock_skewed,
-    message_of,
-    phase_of,
-)
-from tests.support.builders import NOW
+from registry_cleanup.domain.guards import Go, Guarded
+from registry_cleanup.domain.messages import guard_notes, message_of
+from registry_cleanup.domain.policy import Limits, OnExceeded, Policy
+from registry_cleanup.domain.run import Counts, Failure, Phase, RunOrder, Trigger, clock_skewed, phase_of
+from registry_cleanup.domain.verdict import KeepReason
+from tests.support.builders import NOW, policy, rule
 
 _REAL = RunOrder("run", Trigger.REQUEST, plan_only=False, start=NOW)
 _DRY = RunOrder("run", Trigger.SCHEDULE, plan_only=True, start=NOW)
@@ -36,6 +31,7 @@ _NOTHING = Counts()
         # What changed since the plan and was left alone is no failure.
         (_REAL, Counts(repositories_scanned=1, tags_planned=3, tags_pruned=1, tags_skipped=2), [], Phase.SUCCEEDED),
         # The registry as a whole could not be worked on.
+        (_DRY, Counts(repositories_scanned=1, repositories_failed=1), [_ONE, _WHOLE], Phase.FAILED),
         (_REAL, _NOTHING, [_WHOLE], Phase.FAILED),
         (_DRY, _NOTHING, [_WHOLE], Phase.FAILED),
         (_DRY, Counts(repositories_scanned=1, tags_planned=1), [_WHOLE], Phase.FAILED),
@@ -129,6 +125,124 @@ def test_the_message_names_three_failures_and_counts_the_others() -> None:
     assert message_of(_DRY, _NOTHING, failures, None) == (
         "team/0: no JSON; team/1: no JSON; team/2: no JSON; and 2 more failures; see the log"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, ""),
+        (1, "; matching nothing, mistyped? p0"),
+        (3, "; matching nothing, mistyped? p0, p1, p2"),
+        (5, "; matching nothing, mistyped? p0, p1, p2 and 2 more"),
+    ],
+)
+def test_the_message_ends_with_notes_and_three_of_the_patterns_that_match_nothing(number: int, words: str) -> None:
+    idle = [f"p{each}" for each in range(number)]
+    told = message_of(_DRY, Counts(repositories_scanned=1), [], None, idle, ["one note", "another"])
+    assert told == "0 of 0 tags would be pruned; one note; another" + words
+
+
+def test_the_message_of_a_run_without_repositories_says_why_nothing_was_done() -> None:
+    nothing = "no repository of the registry matches spec.repositories, so there is nothing to do"
+    assert message_of(_REAL, _NOTHING, [], None) == message_of(_DRY, _NOTHING, [], None) == nothing
+    assert message_of(_REAL, _NOTHING, [], "the policy was deleted") == "stopped: the policy was deleted"
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_the_message_counts_failures_beyond_the_third_only(number: int) -> None:
+    told = message_of(_REAL, _NOTHING, [_WHOLE] * number, None)
+    more = ["and 1 more failures; see the log"] if number > 3 else []
+    assert told == "; ".join([_WHOLE.message] * 3 + more)
+
+
+@pytest.mark.parametrize(
+    ("order", "scanned"),
+    [
+        (replace(_DRY, request="now"), 1),
+        (replace(_DRY, trigger=Trigger.SPEC_CHANGE), 1),
+        (replace(_DRY, trigger=Trigger.SPEC_CHANGE, request="now"), 0),
+        (replace(_REAL, trigger=Trigger.SPEC_CHANGE, request="now"), 1),
+    ],
+)
+def test_only_a_new_policy_that_is_planned_and_bears_a_request_is_told_to_request_again(
+    order: RunOrder, scanned: int
+) -> None:
+    assert "request again" not in message_of(order, Counts(repositories_scanned=scanned), [], None)
+    new = replace(_DRY, trigger=Trigger.SPEC_CHANGE, request="now")
+    assert "request again" in message_of(new, Counts(repositories_scanned=1), [], None)
+
+
+# What the guards said
+
+_HELD_BACK = Guarded(Go.AHEAD, held={KeepReason.GRACE_PERIOD: 2}, prunable_from=NOW)
+_BLOCKED = Guarded(Go.LIMIT_EXCEEDED, exceeded=["one", "two", "three"], unapproved=9)
+_PLAIN = policy(rule(days=1))
+_APPROVING = replace(_PLAIN, approval_required=True)
+_TRUNCATING = replace(_PLAIN, limits=Limits(on_exceeded=OnExceeded.TRUNCATE))
+
+
+@pytest.mark.parametrize(
+    ("what", "guarded", "plan_only", "notes"),
+    [
+        (_PLAIN, Guarded(Go.AHEAD), False, []),
+        (
+            _PLAIN,
+            _HELD_BACK,
+            False,
+            ["waiting for the grace period: 2 (the first may go from 2026-06-15T12:00:00Z)"],
+        ),
+        (replace(_PLAIN, grace_period=timedelta(0)), _HELD_BACK, False, ["waiting for the grace period: 2"]),
+        (_PLAIN, replace(_HELD_BACK, held={}), False, []),
+        (_PLAIN, replace(_HELD_BACK, prunable_from=None), False, []),
+        (
+            _TRUNCATING,
+            Guarded(Go.AHEAD, held={KeepReason.LIMIT_TRUNCATED: 3}, exceeded=["one"]),
+            False,
+            ["waiting for the next run, since the limits allow no more: 3"],
+        ),
+        (_PLAIN, _BLOCKED, False, ["nothing was pruned: one; two and 1 more; raise the limit, or approve the plan"]),
+        (
+            _PLAIN,
+            replace(_BLOCKED, exceeded=["one", "two"]),
+            True,
+            ["a run that prunes would be blocked: one; two; raise the limit, or approve the plan"],
+        ),
+        (
+            _PLAIN,
+            replace(_BLOCKED, go=Go.AHEAD, exceeded=["one"]),
+            False,
+            ["a run that prunes would be blocked: one; raise the limit, or approve the plan"],
+        ),
+        (_APPROVING, Guarded(Go.AWAITING_APPROVAL, unapproved=4), False, ["waiting for the approval of the plan: 4"]),
+        (_APPROVING, Guarded(Go.AHEAD), False, []),
+        (
+            _PLAIN,
+            Guarded(Go.AHEAD, unapproved=1),
+            False,
+            ["newer than the approved plan, waiting for the next: 1"],
+        ),
+        (_TRUNCATING, replace(_BLOCKED, go=Go.AHEAD), False, []),
+        (_TRUNCATING, replace(_BLOCKED, exceeded=[]), False, []),
+    ],
+)
+def test_what_the_guards_hold_back_is_told_with_the_next_step(
+    what: Policy, guarded: Guarded, *, plan_only: bool, notes: list[str]
+) -> None:
+    assert guard_notes(what, guarded, plan_only=plan_only) == notes
+
+
+@pytest.mark.parametrize(
+    ("go", "phase"),
+    [
+        (Go.AHEAD, Phase.SUCCEEDED),
+        (Go.LIMIT_EXCEEDED, Phase.BLOCKED),
+        (Go.AWAITING_APPROVAL, Phase.AWAITING_APPROVAL),
+    ],
+)
+def test_a_plan_that_is_held_back_gives_a_run_its_phase_unless_it_only_plans(go: Go, phase: Phase) -> None:
+    assert phase_of(_REAL, _NOTHING, [], None, go) is phase
+    assert phase_of(_DRY, _NOTHING, [], None, go) is Phase.SUCCEEDED
+    assert phase_of(_REAL, _NOTHING, [_WHOLE], None, go) is Phase.FAILED
 
 
 @pytest.mark.parametrize(

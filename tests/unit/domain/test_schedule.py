@@ -61,7 +61,8 @@ def _times(schedule: Schedule, after: str, until: str) -> list[str]:
     ],
 )
 def test_five_fields_and_macros_are_read_as_cron_reads_them(text: str, first: str) -> None:
-    assert f"{_schedule(text).after(_at('2026-06-15T00:00')):%Y-%m-%d %H:%M}" == first
+    schedule = _schedule(text)
+    assert (f"{schedule.after(_at('2026-06-15T00:00')):%Y-%m-%d %H:%M}", schedule.text) == (first, text)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,11 @@ def test_the_next_of_frequent_times_is_near_in_every_time_zone(zone: str) -> Non
     assert times == ["2026-06-15 13:00", "2026-06-15 14:00", "2026-06-15 15:00"]
 
 
+def test_a_time_is_told_in_utc_whatever_the_zone() -> None:
+    for zone in (_UTC, _BERLIN, _NEW_YORK):
+        assert _schedule("0 3 * * *", zone).after(_at("2026-06-15T03:00")).tzinfo is UTC
+
+
 def test_a_time_that_is_now_is_not_after_now() -> None:
     assert _schedule("0 3 * * *").after(_at("2026-06-15T03:00")) == _at("2026-06-16T03:00")
     assert _schedule("0 3 * * *").after(_at("2026-06-15T02:59:59.999999")) == _at("2026-06-15T03:00")
@@ -240,6 +246,10 @@ def _state(
     planned_at: datetime | None = _PLANNED,
     dry_run: bool = False,
     retry_at: datetime | None = None,
+    approval: str | None = None,
+    handled_approval: str | None = None,
+    plan_hash: str | None = "a-hash",
+    vain_approval: str | None = None,
 ) -> State:
     return State(
         generation,
@@ -251,6 +261,10 @@ def _state(
         last_scheduled,
         dry_run,
         retry_at,
+        approval,
+        handled_approval,
+        plan_hash if planned is not None else None,
+        vain_approval,
     )
 
 
@@ -309,6 +323,50 @@ _TONIGHT = Wait(_at("2026-06-16T03:00"))
 )
 def test_the_state_of_a_policy_says_what_is_due(state: State, expected: Due | Wait) -> None:
     assert due(state, _NOON) == expected
+
+
+_RESUME = Due(Trigger.RESUME, plan_only=False)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (_state(approval="a-hash"), _RESUME),
+        (_state(approval="a-hash", handled_approval="another"), _RESUME),
+        (_state(approval="a-hash", schedule=_NIGHTLY, last_scheduled=_LAST_NIGHT), _RESUME),
+        # Once, and not of another plan.
+        (_state(approval="a-hash", handled_approval="a-hash"), Wait(None)),
+        (_state(approval="another"), Wait(None)),
+        (_state(approval="another", schedule=_NIGHTLY, last_scheduled=_LAST_NIGHT), _TONIGHT),
+        (_state(approval="a-hash", plan_hash=None), Wait(None)),
+        (_state(approval=""), Wait(None)),
+        (_state(handled_approval="a-hash"), Wait(None)),
+        # Told in vain, it is not told again; another one is.
+        (_state(approval="a-hash", vain_approval="a-hash"), Wait(None)),
+        (_state(approval="a-hash", vain_approval="another"), _RESUME),
+        # A dry run prunes nothing, whoever approves.
+        (_state(approval="a-hash", dry_run=True), Wait(None)),
+        # What was never planned, or has changed, is only planned.
+        (_state(planned=None, approval="a-hash"), _PLAN),
+        (_state(generation=2, approval="a-hash"), _PLAN),
+        (
+            _state(generation=2, approval="a-hash", retry_at=_NOON + timedelta(seconds=10)),
+            Wait(_NOON + timedelta(seconds=10)),
+        ),
+        # A request, or a time that has come, is the reason then; its run is told of the approval.
+        (_state(approval="a-hash", request="now"), Due(Trigger.REQUEST, plan_only=False)),
+        (
+            _state(approval="a-hash", schedule=_NIGHTLY),
+            Due(Trigger.SCHEDULE, plan_only=False, scheduled_for=_LAST_NIGHT),
+        ),
+    ],
+)
+def test_the_approval_of_the_published_plan_is_a_reason_to_run_once(state: State, expected: Due | Wait) -> None:
+    assert due(state, _NOON) == expected
+
+
+def test_without_an_annotation_nothing_is_approved_not_even_where_nothing_is_published() -> None:
+    assert not _state(planned=None, handled_approval="a-hash", vain_approval="another").approved
 
 
 def test_a_policy_that_waits_is_due_when_its_time_comes() -> None:

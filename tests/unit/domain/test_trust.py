@@ -93,6 +93,18 @@ def test_what_is_no_host_is_refused(text: str) -> None:
         Host.parse(text)
 
 
+def test_what_is_no_url_is_told_in_words_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match=r"^not an http or https URL$"):
+        Endpoint.of("ftp://user:password@registry.example.com")
+
+
+def test_what_is_no_host_is_told_and_no_more_of_it_than_a_person_needs() -> None:
+    with pytest.raises(ValueError, match=r"^not a host\[:port\]: 'a/b'$"):
+        Host.parse("a/b")
+    with pytest.raises(ValueError, match=r"^not a host\[:port\]: '/{100}'$"):
+        Host.parse("/" * 1000)
+
+
 _OWN = Host("registry.example.com")
 _TRUST = TrustedHosts.of([_OWN, Host("tokens.example.com", 8443), _OWN], allow_http=False)
 _OPEN = TrustedHosts.of([_OWN], allow_http=True)
@@ -168,7 +180,7 @@ def test_a_link_local_address_is_refused_even_where_it_is_trusted(scheme: str, h
     ["127.0.0.1", "[::1]", "10.0.0.1", "[fd00::1]", "[::ffff:10.0.0.1]", "169.253.1.1", "registry", "1.example.com"],
 )
 def test_other_addresses_and_names_are_not_link_local(host: str) -> None:
-    assert not Endpoint.of(f"https://{host}").link_local
+    assert Endpoint.of(f"https://{host}").link_local is False
 
 
 def test_without_hosts_nobody_is_trusted() -> None:

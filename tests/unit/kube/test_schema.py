@@ -14,10 +14,12 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from registry_cleanup.domain.policy import TagDate
+from registry_cleanup.domain.order import OrderBy
+from registry_cleanup.domain.policy import Limits, OnExceeded, TagDate, Untagged
 from registry_cleanup.domain.run import Phase, Trigger
 from registry_cleanup.domain.verdict import KeepReason, PruneReason
-from registry_cleanup.kube.spec import GROUP, KIND, PLURAL, VERSION, PolicySpec, parse_policy
+from registry_cleanup.kube.model import PolicySpec
+from registry_cleanup.kube.spec import GROUP, KIND, PLURAL, VERSION, parse_policy
 from registry_cleanup.kube.status import PolicyStatus
 from tests.support.builders import minimal_spec, resource
 
@@ -115,7 +117,10 @@ def test_of_a_status_the_operator_writes_all_that_the_schema_requires(field: _Fi
 @pytest.mark.parametrize("field", _FIELDS["spec"], ids=_path)
 def test_both_have_the_same_default(field: _Field) -> None:
     default = _NO_DEFAULT if field.model.is_required() else field.model.get_default(call_default_factory=True)
-    if "default" in field.schema:
+    if isinstance(default, BaseModel):
+        # The API server fills in the parts of the empty object, which are looked at one by one.
+        assert (field.schema["default"], default) == ({}, type(default)())
+    elif "default" in field.schema:
         assert field.schema["default"] == default
     else:
         assert default in _EMPTY
@@ -171,10 +176,19 @@ def test_both_have_the_same_values(field: _Field) -> None:
         ("status.lastRun.trigger", Trigger),
         ("status.lastRun.phase", Phase),
         ("spec.tagDate", TagDate),
+        ("spec.rules[].orderBy", OrderBy),
+        ("spec.untagged", Untagged),
+        ("spec.limits.onExceeded", OnExceeded),
     ],
 )
 def test_the_values_are_those_of_the_domain(path: str, values: type[Enum]) -> None:
     assert set(_ALL[path].schema["enum"]) == {each.value for each in values}
+
+
+def test_limits_that_nobody_writes_are_those_of_the_domain() -> None:
+    schema = {name: _ALL[f"spec.limits.{name}"].schema for name in ("maxDeletions", "maxPercentPerRepository")}
+    assert [each["default"] for each in schema.values()] == [Limits().max_deletions, Limits().max_percent]
+    assert [(each["minimum"], each["maximum"]) for each in schema.values()] == [(1, 1_000_000), (1, 100)]
 
 
 def test_a_plan_gives_the_reasons_to_prune_that_the_schema_lists() -> None:
@@ -191,7 +205,12 @@ def test_every_reason_to_keep_is_explained_and_fits() -> None:
 
 @pytest.mark.parametrize(
     ("path", "bound"),
-    [("status.lastRun.message", 1024), ("status.lastHandledRunRequest", 256), ("status.plan.sample", 10)],
+    [
+        ("status.lastRun.message", 1024),
+        ("status.lastHandledRunRequest", 256),
+        ("status.lastHandledApproval", 128),
+        ("status.plan.sample", 10),
+    ],
 )
 def test_what_the_operator_bounds_is_bounded_alike_in_the_schema(path: str, bound: int) -> None:
     schema = _ALL[path].schema
@@ -216,9 +235,12 @@ def test_the_samples_are_policies_that_the_operator_obeys(sample: Path) -> None:
         ("spec.tagDate", "Auto", Literal["Auto", "Created"]),
         ("spec.rules[].includeManaged", False, bool),
         ("spec.registry.url", None, str),
+        ("spec.limits.maxDeletions", 1000, int),
+        ("spec.approval.required", False, bool),
+        ("spec.gracePeriod", "24h", str),
     ],
 )
-def test_what_openshift_needs_is_walked_too(path: str, default: object, type_: object) -> None:
+def test_what_lies_deeper_is_walked_too(path: str, default: object, type_: object) -> None:
     field = _ALL[path]
     assert (field.required, field.schema.get("default"), field.type) == (False, default, type_)
 

@@ -7,14 +7,20 @@ from typing import Any
 
 import pytest
 
-from registry_cleanup.domain.policy import Policy, Rule, TagDate
-from registry_cleanup.kube.spec import (
-    REQUEST_ANNOTATION,
-    ConfigMapReference,
-    InvalidSpecError,
-    parse_duration,
-    parse_policy,
+from registry_cleanup.domain.order import OrderBy
+from registry_cleanup.domain.policy import (
+    ExtraReferences,
+    InUseRules,
+    Limits,
+    OnExceeded,
+    Policy,
+    Rule,
+    TagDate,
+    Untagged,
 )
+from registry_cleanup.kube.fields import parse_duration, parse_period
+from registry_cleanup.kube.model import ConfigMapReference
+from registry_cleanup.kube.spec import APPROVE_ANNOTATION, REQUEST_ANNOTATION, InvalidSpecError, parse_policy
 from tests.support.builders import minimal_spec, resource
 
 _ABSENT = object()
@@ -48,7 +54,10 @@ _WRONG: list[tuple[str, object, str, str]] = [
     # A mistyped or newer field, at each level.
     ("dryrun", True, "spec.dryrun", _UNKNOWN),
     ("dry_run", False, "spec.dry_run", _UNKNOWN),
-    ("gracePeriod", "24h", "spec.gracePeriod", _UNKNOWN),
+    ("graceperiod", "24h", "spec.graceperiod", _UNKNOWN),
+    ("limits", {"maxDeletion": 5}, "spec.limits.maxDeletion", _UNKNOWN),
+    ("approval", {"needed": True}, "spec.approval.needed", _UNKNOWN),
+    ("rules.0.orderby", "SemVer", "spec.rules[0].orderby", _UNKNOWN),
     ("registry.host", "x", "spec.registry.host", _UNKNOWN),
     ("registry.secretRef", {"name": "a", "namespace": "b"}, "spec.registry.secretRef.namespace", _UNKNOWN),
     ("registry.caConfigMapRef", {"name": "a", "keys": "b"}, "spec.registry.caConfigMapRef.keys", _UNKNOWN),
@@ -57,6 +66,49 @@ _WRONG: list[tuple[str, object, str, str]] = [
     ("rules.0.tags.exlude", ["x"], "spec.rules[0].tags.exlude", _UNKNOWN),
     ("rules.0.keep", {"latest": 3}, "spec.rules[0].keep.latest", _UNKNOWN),
     ("rules.0.repositories", {"include": ["x"], "only": ["y"]}, "spec.rules[0].repositories.only", _UNKNOWN),
+    ("inUse", {"enable": False}, "spec.inUse.enable", _UNKNOWN),
+    ("inUse", {"namespaceSelector": {"matchlabels": {}}}, "spec.inUse.namespaceSelector.matchlabels", _UNKNOWN),
+    # What counts as in use.
+    ("inUse", {"namespaceSelector": {}}, "spec.inUse.namespaceSelector", "is empty; remove it for all namespaces"),
+    ("inUse", {"namespaceSelector": {"matchLabels": {}}}, "spec.inUse.namespaceSelector", "is empty"),
+    (
+        "inUse",
+        {"namespaceSelector": {"matchLabels": {"team": "a,env=b"}}},
+        "spec.inUse.namespaceSelector.matchLabels.team",
+        "is not the value of a label",
+    ),
+    (
+        "inUse",
+        {"namespaceSelector": {"matchExpressions": [{"key": "!team", "operator": "Exists"}]}},
+        "spec.inUse.namespaceSelector.matchExpressions[0].key",
+        "is not the key of a label",
+    ),
+    (
+        "inUse",
+        {"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "In"}]}},
+        "spec.inUse.namespaceSelector.matchExpressions[0].values",
+        "are needed for In and NotIn",
+    ),
+    (
+        "inUse",
+        {"extraReferencesFrom": [{"apiVersion": "x.io/v1", "kind": "Thing", "jsonPath": ".a[?(@.b)]"}]},
+        "spec.inUse.extraReferencesFrom[0].jsonPath",
+        "cannot be read from",
+    ),
+    (
+        "inUse",
+        {"extraReferencesFrom": [{"apiVersion": "x.io/v1/things", "kind": "Thing", "jsonPath": ".a"}]},
+        "spec.inUse.extraReferencesFrom[0].apiVersion",
+        "is not an apiVersion",
+    ),
+    (
+        "inUse",
+        {"extraReferencesFrom": [{"apiVersion": "x.io/v1", "kind": "things", "jsonPath": ".a"}]},
+        "spec.inUse.extraReferencesFrom[0].kind",
+        "is not a kind",
+    ),
+    ("inUse", {"referencesConfigMapRef": {}}, "spec.inUse.referencesConfigMapRef.name", "required"),
+    ("inUse", {"aliases": ["hub/"]}, "spec.inUse.aliases[0]", "is not a path prefix"),
     # What must be there.
     ("registry", _ABSENT, "spec.registry", "required"),
     ("registry.url", _ABSENT, "spec.registry.url", "required"),
@@ -139,6 +191,34 @@ _WRONG: list[tuple[str, object, str, str]] = [
         "spec.rules[2].name",
         "'a' is used twice; give each rule its own name",
     ),
+    # Versions.
+    ("rules.0.orderBy", "Semver", "spec.rules[0].orderBy", "'Date', 'SemVer', 'Numerical' or 'Alphabetical'"),
+    ("rules.0.extract", "version", "spec.rules[0].extract", "needs orderBy: SemVer, Numerical or Alphabetical"),
+    (
+        "rules.0",
+        {
+            "name": "x",
+            "tags": {"include": ["v(?P<version>.*)", "w(?P<versions>.*)"]},
+            "olderThan": "1d",
+            "orderBy": "SemVer",
+            "extract": "version",
+        },
+        "spec.rules[0].extract",
+        "tags.include[1] has no group 'version'; write (?P<version>…) around what spells the version, in every include",
+    ),
+    # Guards.
+    ("gracePeriod", "1w", "spec.gracePeriod", "write for example '30d', '12h'"),
+    ("gracePeriod", "", "spec.gracePeriod", "write for example '30d', '12h'"),
+    ("gracePeriod", 0, "spec.gracePeriod", "valid string"),
+    ("gracePeriod", "36500d1s", "spec.gracePeriod", "must be at most 36500d"),
+    ("limits", {"maxDeletions": 0}, "spec.limits.maxDeletions", "greater than or equal to 1"),
+    ("limits", {"maxDeletions": 1_000_001}, "spec.limits.maxDeletions", "less than or equal to 1000000"),
+    ("limits", {"maxDeletions": "9"}, "spec.limits.maxDeletions", "valid integer"),
+    ("limits", {"maxPercentPerRepository": 0}, "spec.limits.maxPercentPerRepository", "greater than or equal to 1"),
+    ("limits", {"maxPercentPerRepository": 101}, "spec.limits.maxPercentPerRepository", "less than or equal to 100"),
+    ("limits", {"onExceeded": "Ignore"}, "spec.limits.onExceeded", "'Abort' or 'Truncate'"),
+    ("approval", {"required": "yes"}, "spec.approval.required", "valid boolean"),
+    ("untagged", "delete", "spec.untagged", "'Keep' or 'Delete'"),
     # Times.
     ("schedule", "0 3 * *", "spec.schedule", "needs five fields"),
     ("schedule", "0 3 * * * *", "spec.schedule", "needs five fields"),
@@ -270,6 +350,11 @@ def test_a_duration_is_days_hours_minutes_and_seconds(text: str, duration: timed
     assert parse_duration(text) == duration
 
 
+def test_a_period_may_be_none_at_all() -> None:
+    assert parse_period("0s") == parse_period("0d0h") == timedelta(0)
+    assert parse_period("1d12h") == timedelta(days=1, hours=12)
+
+
 def test_the_least_spec_has_the_defaults_that_keep() -> None:
     parsed = parse_policy(resource())
     policy = parsed.policy
@@ -280,6 +365,10 @@ def test_the_least_spec_has_the_defaults_that_keep() -> None:
     assert (policy.rules[0].repositories, policy.rules[0].most_recent) == (None, None)
     assert (parsed.registry.type, parsed.registry.insecure, parsed.registry.token_url) == ("Auto", False, None)
     assert (policy.tag_date, policy.rules[0].include_managed) == (TagDate.AUTO, False)
+    assert (policy.rules[0].order_by, policy.rules[0].extract) == (OrderBy.DATE, None)
+    assert (policy.grace_period, policy.limits) == (timedelta(days=1), Limits(1000, 50, OnExceeded.ABORT))
+    assert (policy.approval_required, policy.untagged) == (False, Untagged.KEEP)
+    assert parsed.approval is None
 
 
 def test_on_openshift_a_policy_with_a_service_account_need_not_say_where_the_registry_is() -> None:
@@ -308,8 +397,18 @@ def test_a_full_spec_becomes_the_values_that_the_planner_works_with() -> None:
                 "keep": {"mostRecent": 3},
                 "includeManaged": True,
             },
-            {"name": "rest", "tags": {"include": [".*"]}, "keep": {"mostRecent": 5}},
+            {
+                "name": "rest",
+                "tags": {"include": ["v(?P<version>.*)"]},
+                "keep": {"mostRecent": 5},
+                "orderBy": "SemVer",
+                "extract": "version",
+            },
         ],
+        "untagged": "Delete",
+        "gracePeriod": "0s",
+        "limits": {"maxDeletions": 7, "maxPercentPerRepository": 30, "onExceeded": "Truncate"},
+        "approval": {"required": True},
         "tagDate": "Created",
         "keepTags": ["v[0-9]+"],
         "pruneLatest": False,
@@ -329,7 +428,13 @@ def test_a_full_spec_becomes_the_values_that_the_planner_works_with() -> None:
     assert parsed.schedule is not None
     after = parsed.schedule.after(datetime(2026, 6, 15, 12, tzinfo=UTC))
     assert after == datetime(2026, 6, 16, 1, tzinfo=UTC)
+    assert parsed.created == datetime(2026, 6, 1, 9, 30, tzinfo=UTC)
     assert parsed.policy.tag_date is TagDate.CREATED
+    assert [rule.order_by for rule in parsed.policy.rules] == [OrderBy.DATE, OrderBy.SEM_VER]
+    assert [rule.extract for rule in parsed.policy.rules] == [None, "version"]
+    assert parsed.policy.limits == Limits(7, 30, OnExceeded.TRUNCATE)
+    assert (parsed.policy.grace_period, parsed.policy.approval_required) == (timedelta(0), True)
+    assert parsed.policy.untagged is Untagged.DELETE
     assert [rule.include_managed for rule in parsed.policy.rules] == [True, False]
     assert _texts(parsed.policy) == {
         "uid": "a-uid",
@@ -340,7 +445,7 @@ def test_a_full_spec_becomes_the_values_that_the_planner_works_with() -> None:
         "minimum": 2,
         "rules": [
             ("prs", ["pr-.*", "mr-.*"], ["pr-1"], ["team/*"], ["team/base"], timedelta(days=1, hours=12), 3),
-            ("rest", [".*"], [], [], [], None, 5),
+            ("rest", ["v(?P<version>.*)"], [], [], [], None, 5),
         ],
     }
 
@@ -407,3 +512,46 @@ def test_a_request_is_the_value_of_its_annotation_as_far_as_status_can_repeat_it
     annotations: dict[str, str] | None, request_: str | None
 ) -> None:
     assert parse_policy(resource(annotations=annotations)).request == request_
+
+
+@pytest.mark.parametrize(
+    ("value", "approval"),
+    [(None, None), ("", None), ("  ", None), (f" {'a' * 64}\n", "a" * 64), ("a" * 5000, "a" * 128)],
+)
+def test_an_approval_is_the_trimmed_value_of_its_annotation_and_never_cut_to_a_hash(
+    value: str | None, approval: str | None
+) -> None:
+    annotations = None if value is None else {APPROVE_ANNOTATION: value}
+    assert parse_policy(resource(annotations=annotations)).approval == approval
+
+
+@pytest.mark.parametrize("order_by", ["SemVer", "Numerical", "Alphabetical"])
+def test_a_rule_may_extract_its_version_in_every_other_order(order_by: str) -> None:
+    rule = {"name": "x", "tags": {"include": ["v(?P<n>[0-9]+)"]}, "keep": {"mostRecent": 1}}
+    (parsed,) = parse_policy(resource(minimal_spec([{**rule, "orderBy": order_by, "extract": "n"}]))).policy.rules
+    assert parsed.version_text("v12") == "12"
+
+
+def test_what_counts_as_in_use_becomes_rules() -> None:
+    expressions = [
+        {"key": "env", "operator": "In", "values": ["prod", "test"]},
+        {"key": "tier", "operator": "NotIn", "values": ["x"]},
+        {"key": "example.com/a", "operator": "Exists"},
+        {"key": "b", "operator": "DoesNotExist"},
+    ]
+    spec = {
+        "namespaceSelector": {"matchLabels": {"team": "a", "app.io/b": ""}, "matchExpressions": expressions},
+        "includeHistory": False,
+        "extraReferencesFrom": [{"apiVersion": "x.io/v1", "kind": "Thing", "jsonPath": ".a"}],
+        "referencesConfigMapRef": {"name": "listed"},
+        "aliases": ["hub"],
+    }
+    rules = parse_policy(resource({**minimal_spec(), "inUse": spec})).policy.in_use
+    assert rules == InUseRules(
+        namespace_labels="app.io/b=,team=a,env in (prod,test),tier notin (x),example.com/a,!b",
+        include_history=False,
+        extra_references=(ExtraReferences("x.io/v1", "Thing", ".a"),),
+        references_config_map="listed",
+        aliases=("hub",),
+    )
+    assert parse_policy(resource(minimal_spec())).policy.in_use == InUseRules()

@@ -14,17 +14,22 @@ from registry_cleanup.domain.deletion import Deletion, DeletionSupport
 from registry_cleanup.domain.run import (
     Aftermath,
     Collector,
+    Conflict,
     Counts,
     Failure,
     Phase,
     PlannedItem,
     PlanSummary,
+    ReportReference,
     RunOrder,
     RunReport,
+    ScanSummary,
     Trigger,
+    Waiting,
 )
 from registry_cleanup.domain.verdict import KeepReason, PruneReason
-from registry_cleanup.kube.status import PolicyStatus, StatusWriter, parse_status, parse_time, rfc3339
+from registry_cleanup.kube.status import Condition, PolicyStatus, parse_status, parse_time, rfc3339
+from registry_cleanup.kube.writer import StatusWriter
 from tests.support.builders import NOW, digest
 
 _ORDER = RunOrder("run-1", Trigger.SCHEDULE, plan_only=False, start=NOW)
@@ -51,6 +56,10 @@ def _report(
     return RunReport(order, phase, NOW, counts, kept, plan, support, aftermath, failures, message)
 
 
+def _writer(previous: PolicyStatus, generation: int = 1, now: datetime = NOW) -> StatusWriter:
+    return StatusWriter(previous, "team", "builds", generation, now)
+
+
 def _finished(
     report: RunReport,
     previous: PolicyStatus | None = None,
@@ -59,13 +68,15 @@ def _finished(
     now: datetime = NOW,
     failed_before: bool = False,
     handled_request: str | None = None,
+    handled_approval: str | None = None,
     scheduled_for: datetime | None = None,
     next_time: datetime | None = None,
 ) -> PolicyStatus:
-    return StatusWriter(previous or PolicyStatus(), generation, now).finished(
+    return _writer(previous or PolicyStatus(), generation, now).finished(
         report,
         failed_before=failed_before,
         handled_request=handled_request,
+        handled_approval=handled_approval,
         scheduled_for=scheduled_for,
         next_time=next_time,
     )
@@ -84,7 +95,7 @@ def _failing(phase: Phase, *failures: Failure) -> RunReport:
 
 
 def test_a_policy_is_reconciling_from_its_first_run_until_it_is_planned() -> None:
-    running = StatusWriter(PolicyStatus(), 1, NOW).running(_ORDER)
+    running = _writer(PolicyStatus(), 1, NOW).running(_ORDER)
     assert _told(running) == {"Ready": "Unknown Planning", "Reconciling": "True Planning"}
     assert running.last_run is not None
     assert (running.last_run.phase, running.last_run.completion_time) == (Phase.RUNNING, None)
@@ -100,18 +111,18 @@ def test_a_policy_is_reconciling_from_its_first_run_until_it_is_planned() -> Non
 
 def test_a_run_of_a_planned_policy_changes_no_condition() -> None:
     done = _finished(_report())
-    running = StatusWriter(done, 1, NOW + timedelta(hours=1)).running(_ORDER)
+    running = _writer(done, 1, NOW + timedelta(hours=1)).running(_ORDER)
     assert running.conditions == done.conditions
 
 
 def test_a_failing_policy_is_not_reported_otherwise_while_it_tries_again() -> None:
     failing = _finished(_report(Phase.PARTIAL, _HICCUP), failed_before=True)
-    running = StatusWriter(failing, 1, NOW).running(_ORDER)
+    running = _writer(failing, 1, NOW).running(_ORDER)
     assert _told(running)["Ready"] == "False ServerError"
 
 
 def test_a_changed_policy_is_reconciling_again() -> None:
-    changed = StatusWriter(_finished(_report()), 2, NOW).running(_ORDER)
+    changed = _writer(_finished(_report()), 2, NOW).running(_ORDER)
     assert _told(changed)["Reconciling"] == "True Planning"
     assert _told(changed)["Ready"] == "Unknown Planning"
     assert changed.observed_generation == 2
@@ -126,8 +137,8 @@ def test_a_generation_that_could_not_be_planned_is_still_reconciling() -> None:
 def test_a_policy_that_waits_for_a_person_is_not_reconciling_so_that_kstatus_reads_it_as_failed() -> None:
     status = _finished(_failing(Phase.FAILED, _MEND))
     assert _told(status)["Reconciling"] == "False LoginFailed"
-    assert _told(StatusWriter(status, 1, NOW).running(_ORDER))["Reconciling"] == "False LoginFailed"
-    assert _told(StatusWriter(status, 2, NOW).running(_ORDER))["Reconciling"] == "True Planning"
+    assert _told(_writer(status, 1, NOW).running(_ORDER))["Reconciling"] == "False LoginFailed"
+    assert _told(_writer(status, 2, NOW).running(_ORDER))["Reconciling"] == "True Planning"
 
 
 def test_a_generation_that_was_planned_in_part_is_planned() -> None:
@@ -183,7 +194,7 @@ def test_a_success_ends_what_was_stalled_and_failing() -> None:
 
 
 def test_an_invalid_spec_is_stalled_with_what_is_wrong() -> None:
-    status = StatusWriter(_finished(_report(), next_time=NOW), 2, NOW).invalid("spec.rules[0].olderThan: write 30d")
+    status = _writer(_finished(_report(), next_time=NOW), 2, NOW).invalid("spec.rules[0].olderThan: write 30d")
     assert {name: told for name, told in _told(status).items() if name in ("Ready", "Reconciling", "Stalled")} == {
         "Ready": "False InvalidSpec",
         "Reconciling": "False InvalidSpec",
@@ -196,8 +207,8 @@ def test_an_invalid_spec_is_stalled_with_what_is_wrong() -> None:
 
 
 def test_a_spec_that_was_mended_is_no_longer_stalled_while_it_is_planned() -> None:
-    invalid = StatusWriter(PolicyStatus(), 1, NOW).invalid("spec.rules: required")
-    running = StatusWriter(invalid, 2, NOW).running(_ORDER)
+    invalid = _writer(PolicyStatus(), 1, NOW).invalid("spec.rules: required")
+    running = _writer(invalid, 2, NOW).running(_ORDER)
     assert _told(running) == {
         "Ready": "Unknown Planning",
         "Reconciling": "True Planning",
@@ -207,26 +218,26 @@ def test_a_spec_that_was_mended_is_no_longer_stalled_while_it_is_planned() -> No
 
 def test_what_must_be_mended_stays_stalled_while_it_is_tried_again() -> None:
     stalled = _finished(_failing(Phase.FAILED, _MEND))
-    assert _told(StatusWriter(stalled, 1, NOW).running(_ORDER))["Stalled"] == "True LoginFailed"
+    assert _told(_writer(stalled, 1, NOW).running(_ORDER))["Stalled"] == "True LoginFailed"
 
 
 def test_a_suspended_policy_keeps_what_is_known_of_it_and_has_no_next_time() -> None:
     done = _finished(_report(), next_time=NOW + timedelta(days=1))
     assert done.next_schedule_time is not None
-    status = StatusWriter(done, 1, NOW).suspended()
+    status = _writer(done, 1, NOW).suspended()
     assert _told(status)["Ready"] == "True Suspended"
     assert (_told(status)["Reconciling"], _told(status)["Stalled"]) == ("False Suspended", "False Suspended")
     assert (status.next_schedule_time, status.plan) == (None, done.plan)
 
 
 def test_a_policy_that_is_suspended_before_it_was_planned_is_not_known_to_be_ready() -> None:
-    assert _told(StatusWriter(_finished(_report()), 2, NOW).suspended())["Ready"] == "Unknown Suspended"
+    assert _told(_writer(_finished(_report()), 2, NOW).suspended())["Ready"] == "Unknown Suspended"
 
 
 def test_a_run_that_ended_without_a_word_is_interrupted() -> None:
-    running = StatusWriter(PolicyStatus(), 1, NOW).running(_ORDER)
+    running = _writer(PolicyStatus(), 1, NOW).running(_ORDER)
     later = NOW + timedelta(minutes=5)
-    last = StatusWriter(running, 1, later).interrupted("the operator ended").last_run
+    last = _writer(running, 1, later).interrupted("the operator ended").last_run
     assert last is not None
     assert (last.phase, last.message, last.completion_time) == (
         Phase.INTERRUPTED,
@@ -267,6 +278,10 @@ _NO_EFFECT = Failure("DeletionWithoutEffect", "accepted and still there", reposi
         (Deletion.UNKNOWN, [], "Unknown Unknown"),
         (Deletion.DISABLED, [], "False DeletionDisabled"),
         (Deletion.FORBIDDEN, [], "False DeletionForbidden"),
+        (Deletion.READ_ONLY, [], "False ReadOnly"),
+        # Accepting what does not exist proves nothing; it is tried.
+        (Deletion.WITHOUT_EFFECT, [], "Unknown DeletionWithoutEffect"),
+        (Deletion.BY_TAG, [replace(_FORBIDDEN, reason="ReadOnly")], "False ReadOnly"),
         (Deletion.BY_DIGEST, [_HICCUP], "True ByDigest"),
         (Deletion.UNKNOWN, [_FORBIDDEN], "False DeletionDisabled"),
         (Deletion.BY_DIGEST, [_NO_EFFECT], "False DeletionWithoutEffect"),
@@ -280,7 +295,7 @@ def test_delete_supported_says_what_was_found_out(
     assert _told(_finished(report)).get("DeleteSupported") == expected
 
 
-@pytest.mark.parametrize("deletion", [Deletion.BY_TAG, Deletion.FORBIDDEN])
+@pytest.mark.parametrize("deletion", list(Deletion))
 def test_delete_supported_gives_the_details_where_there_are_some(deletion: Deletion) -> None:
     told = _finished(_report(deletion=deletion, detail="ServiceAccount team:pruner lacks: all")).condition(
         "DeleteSupported"
@@ -345,6 +360,179 @@ def test_a_doubt_about_the_clocks_is_told_with_its_message() -> None:
     assert (ready.reason, ready.message) == ("Blocked", _SKEW.message)
     assert status.last_run is not None
     assert status.last_run.phase is Phase.BLOCKED
+
+
+# What waits
+
+_EXCEEDED = "1200 tags would go, more than limits.maxDeletions (1000)"
+_APPROVE = "kubectl annotate rcp builds -n team registrycleanup.dev/approve-plan=a-hash --overwrite"
+_LIMITED = Failure("LimitExceeded", _EXCEEDED, blocks=True)
+
+
+def _waiting(phase: Phase, waiting: Waiting, *failures: Failure, order: RunOrder = _ORDER) -> RunReport:
+    return replace(_report(phase, *failures, order=order), waiting=waiting)
+
+
+def _condition(status: PolicyStatus, type_: str) -> Condition:
+    found = status.condition(type_)
+    assert found is not None, type_
+    return found
+
+
+def test_a_plan_that_a_limit_blocks_is_told_with_the_limit_and_every_way_on() -> None:
+    told = _condition(_finished(_waiting(Phase.BLOCKED, Waiting((_EXCEEDED,), unapproved=1200))), "LimitExceeded")
+    assert (told.status, told.reason) == ("True", "PlanBlocked")
+    assert told.message.startswith(_EXCEEDED)
+    assert "nothing was pruned: raise the limit, narrow the policy, set onExceeded: Truncate, or let" in told.message
+    assert told.message.endswith(_APPROVE)
+
+
+def test_a_plan_that_would_exceed_a_limit_is_told_before_a_run_that_prunes() -> None:
+    order = replace(_ORDER, plan_only=True)
+    status = _finished(_waiting(Phase.SUCCEEDED, Waiting((_EXCEEDED,)), order=order))
+    told = _condition(status, "LimitExceeded")
+    assert (told.status, told.reason) == ("True", "PlanTooLarge")
+    assert "a run that prunes would prune nothing" in told.message
+    assert _told(status)["Ready"] == "True Succeeded"
+
+
+def test_a_truncated_plan_says_that_the_next_runs_go_on() -> None:
+    # Also of a plan, before anything was truncated.
+    told = _condition(_finished(_waiting(Phase.SUCCEEDED, Waiting((_EXCEEDED,), truncates=True))), "LimitExceeded")
+    assert (told.status, told.reason) == ("True", "PlanTruncated")
+    assert "the next runs go on" in told.message
+    assert "annotate" not in told.message
+
+
+def test_of_many_limits_the_first_are_named_and_the_others_counted() -> None:
+    many = tuple(f"11 of 20 tags of team/{n} would go" for n in range(9))
+    message = _condition(_finished(_waiting(Phase.BLOCKED, Waiting(many))), "LimitExceeded").message
+    assert "team/1 would go; and 7 more repositories exceed theirs;" in message
+    assert "team/2" not in message
+
+
+def test_a_plan_within_its_limits_is_told_so_and_a_run_without_plan_changes_nothing() -> None:
+    blocked = _finished(_waiting(Phase.BLOCKED, Waiting((_EXCEEDED,))))
+    within = _finished(_waiting(Phase.SUCCEEDED, Waiting()), blocked)
+    assert _told(within)["LimitExceeded"] == "False WithinLimits"
+    failed = _finished(_failing(Phase.FAILED, _UNREACHABLE), blocked)
+    assert failed.condition("LimitExceeded") == blocked.condition("LimitExceeded")
+
+
+@pytest.mark.parametrize("failures", [[], [_LIMITED]], ids=["no failure", "told as one"])
+def test_a_run_that_only_a_limit_blocks_never_makes_a_policy_unready(failures: list[Failure]) -> None:
+    status = _finished(_waiting(Phase.BLOCKED, Waiting((_EXCEEDED,)), *failures))
+    assert not status.failed
+    assert not _writer(status, 1, NOW).suspended().failed
+    again = _finished(_waiting(Phase.BLOCKED, Waiting((_EXCEEDED,)), *failures), status, failed_before=True)
+    for each in (status, again):
+        assert (_told(each)["Ready"], _told(each)["Stalled"]) == ("True Blocked", "False Working")
+
+
+def test_a_doubt_beside_a_limit_is_a_failure_still() -> None:
+    status = _finished(_waiting(Phase.BLOCKED, Waiting((_EXCEEDED,)), _SKEW))
+    assert status.failed
+    assert _told(status)["LimitExceeded"] == "True PlanTooLarge"
+    assert _told(_finished(_waiting(Phase.BLOCKED, Waiting((_EXCEEDED,)), _SKEW), status, failed_before=True))[
+        "Ready"
+    ] == ("False ClockSkew")
+
+
+def test_a_run_that_fails_after_one_that_a_limit_blocked_is_a_failure() -> None:
+    blocked = _finished(_waiting(Phase.BLOCKED, Waiting((_EXCEEDED,))))
+    failed = _finished(_failing(Phase.FAILED, _UNREACHABLE), blocked)
+    assert _told(failed)["LimitExceeded"] == "True PlanBlocked"
+    assert failed.failed
+
+
+def test_tags_that_a_limit_holds_do_not_wait_for_a_required_approval() -> None:
+    waited = _finished(_waiting(Phase.AWAITING_APPROVAL, Waiting(approval=True, unapproved=3)))
+    limited = _finished(_waiting(Phase.BLOCKED, Waiting((_EXCEEDED,), unapproved=1200)), waited)
+    assert _told(limited)["AwaitingApproval"] == "False NothingToApprove"
+
+
+def test_a_plan_that_awaits_approval_is_told_with_the_command_that_approves_it() -> None:
+    status = _finished(_waiting(Phase.AWAITING_APPROVAL, Waiting(approval=True, unapproved=3)), failed_before=True)
+    told = _condition(status, "AwaitingApproval")
+    assert (told.status, told.reason) == ("True", "PlanNotApproved")
+    assert told.message.startswith("3 tags wait for approval (spec.approval.required)")
+    assert told.message.endswith(_APPROVE)
+    assert not status.failed
+    assert (_told(status)["Ready"], _told(status)["Stalled"]) == ("True AwaitingApproval", "False Working")
+
+
+@pytest.mark.parametrize(
+    ("waiting", "type_"),
+    [
+        (Waiting(approval=True, unapproved=3, other_approval=True), "AwaitingApproval"),
+        (Waiting((_EXCEEDED,), unapproved=3, other_approval=True), "LimitExceeded"),
+    ],
+)
+def test_the_approval_of_another_plan_is_told_where_it_would_have_helped(waiting: Waiting, type_: str) -> None:
+    told = _condition(_finished(_waiting(Phase.BLOCKED, waiting)), type_)
+    assert "registrycleanup.dev/approve-plan names another plan than the published one" in told.message
+    assert told.message.endswith(_APPROVE)
+
+
+def test_approval_is_no_topic_of_a_policy_that_never_needed_one() -> None:
+    assert _finished(_waiting(Phase.SUCCEEDED, Waiting())).condition("AwaitingApproval") is None
+    asked = _finished(_waiting(Phase.SUCCEEDED, Waiting(approval=True)))
+    assert _told(asked)["AwaitingApproval"] == "False NothingToApprove"
+    waited = _finished(_waiting(Phase.AWAITING_APPROVAL, Waiting(approval=True, unapproved=3)))
+    assert (
+        _told(_finished(_waiting(Phase.SUCCEEDED, Waiting()), waited))["AwaitingApproval"] == "False NothingToApprove"
+    )
+
+
+def test_an_approval_that_was_handled_is_repeated() -> None:
+    assert _finished(_report(), handled_approval="a-hash").as_json()["lastHandledApproval"] == "a-hash"
+
+
+# Conflicts
+
+_OLDER = Conflict("ops", "all", "uid-2", yields=True, repositories=tuple(f"team/{n}" for n in range(7)))
+_YOUNGER = Conflict("dev", "mine", "uid-3", yields=False, repositories=("team/app",))
+
+
+def test_a_conflict_names_the_other_policies_who_prunes_and_where() -> None:
+    told = _condition(_finished(replace(_report(), conflicts=(_YOUNGER, _OLDER))), "PolicyConflict")
+    assert (told.status, told.reason) == ("True", "OlderPolicyPrunes")
+    assert (
+        "policy dev/mine is younger and keeps everything in 1 repository of this policy, where this one" in told.message
+    )
+    assert "prunes: team/app;" in told.message
+    assert "policy ops/all is older and prunes 7 repositories of this policy" in told.message
+    assert "team/0, team/1, team/2, team/3, team/4 and 2 more." in told.message
+
+
+def test_a_policy_that_others_yield_to_says_so() -> None:
+    assert _told(_writer(PolicyStatus()).conflict([_YOUNGER]))["PolicyConflict"] == "True YoungerPolicyYields"
+
+
+def test_a_conflict_ends_and_is_no_topic_where_there_was_none() -> None:
+    assert _writer(PolicyStatus()).conflict([]).condition("PolicyConflict") is None
+    told = _writer(PolicyStatus()).conflict([_OLDER])
+    assert _told(_writer(told).conflict([]))["PolicyConflict"] == "False NoConflict"
+    assert _told(_finished(replace(_report(), conflicts=()), told))["PolicyConflict"] == "False NoConflict"
+    # None: nobody looked.
+    assert _told(_finished(_report(), told))["PolicyConflict"] == "True OlderPolicyPrunes"
+
+
+def test_many_conflicts_are_counted_and_stay_short() -> None:
+    long = tuple("r" * 255 + str(n) for n in range(9))
+    many = [replace(_OLDER, name=f"p{n}", repositories=long if n == 0 else ("team/app",)) for n in range(9)]
+    assert (
+        "and 6 more policies"
+        in _condition(_writer(PolicyStatus()).conflict(many[1:] + many[:1]), "PolicyConflict").message
+    )
+    message = _condition(_writer(PolicyStatus()).conflict(many), "PolicyConflict").message
+    assert len(message.encode()) <= 1024
+    assert message.endswith("narrow spec.repositories of one")
+
+
+def test_saying_a_conflict_again_changes_nothing() -> None:
+    told = _writer(PolicyStatus()).conflict([_OLDER])
+    assert _writer(told, now=NOW + timedelta(hours=1)).conflict([_OLDER]) == told
 
 
 # Transition times and generations
@@ -415,6 +603,8 @@ def test_a_run_is_told_with_its_counts_and_times() -> None:
         "observedGeneration": 1,
         "generatedAt": "2026-06-15T12:00:00Z",
         "deletions": 3,
+        "reclaimableBytes": 0,
+        "untaggedManifests": 0,
         "sample": [
             {
                 "repository": "team/app",
@@ -429,6 +619,20 @@ def test_a_run_is_told_with_its_counts_and_times() -> None:
     assert told["nextScheduleTime"] == "2026-06-16T12:00:00Z"
     assert told["lastSuccessfulTime"] == "2026-06-15T12:00:00Z"
     assert told["lastHandledRunRequest"] == "now"
+
+
+def test_a_plan_is_told_with_its_time_its_space_and_what_it_leaves_without_a_name() -> None:
+    plan = replace(_PLAN, prunable_from=NOW + timedelta(days=1), reclaimable=5 * 10**12, untagged=4)
+    told = _finished(_report(plan=plan)).as_json()["plan"]
+    assert told["prunableFrom"] == "2026-06-16T12:00:00Z"
+    assert (told["reclaimableBytes"], told["untaggedManifests"]) == (5 * 10**12, 4)
+
+
+def test_a_run_says_where_its_full_report_is() -> None:
+    report = replace(_report(), reference=ReportReference("builds-a-uid-report", "report.ndjson.gz", 2))
+    told = _finished(report).as_json()["lastRun"]
+    assert told["reportRef"] == {"name": "builds-a-uid-report", "key": "report.ndjson.gz", "cutRepositories": 2}
+    assert "reportRef" not in _finished(_report()).as_json()["lastRun"]
 
 
 def test_a_failed_run_leaves_the_last_plan_schedule_and_success_standing() -> None:
@@ -458,26 +662,54 @@ _LONGEST_MESSAGES = {
 @pytest.mark.parametrize("text", _LONGEST_MESSAGES.values(), ids=_LONGEST_MESSAGES.keys())
 def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str) -> None:
     item = PlannedItem("r" * 255, "t" * 128, digest("x"), "n" * 63, tuple(PruneReason))
-    plan = PlanSummary("f" * 64, NOW, 10**9, (item,) * 10)
-    report = replace(
-        _report(Phase.PARTIAL, replace(_MEND, message=text), plan=plan, deletion=Deletion.DISABLED, message=text),
-        counts=Counts(*[10**9] * 9),
-        kept_by_reason={reason.value: 10**9 for reason in KeepReason},
+    plan = PlanSummary("f" * 64, NOW, 10**9, (item,) * 10, NOW, 10**18, 10**9)
+    exceeded = tuple(
+        f"11 of 20 tags of {'r' * 255} would go, more than limits.maxPercentPerRepository (50)" for _ in "ab"
     )
+    mend = replace(_MEND, message=text)
     unreachable = replace(_UNREACHABLE, message=text)
     forbidden = replace(_FORBIDDEN, message=text)
-    report = replace(report, failures=(*report.failures, unreachable, forbidden))
-    status = _finished(
-        report, scheduled_for=NOW, next_time=NOW, handled_request="\N{PILE OF POO}" * 256, failed_before=True
+    report = replace(
+        _report(Phase.PARTIAL, mend, unreachable, forbidden, plan=plan, deletion=Deletion.DISABLED, message=text),
+        counts=Counts(*[10**9] * 9),
+        kept_by_reason={reason.value: 10**9 for reason in KeepReason if reason is not KeepReason.LIMIT_TRUNCATED},
+        aftermath=Aftermath(10**9, Collector.UNKNOWN),
+        waiting=Waiting(exceeded * 9, approval=True, unapproved=10**9, other_approval=True),
+        conflicts=tuple(
+            Conflict("n" * 63, "c" * 253, "u" * 36, yields=True, repositories=("r" * 255,) * 9) for _ in range(9)
+        ),
+        reference=ReportReference("n" * 253, "report.ndjson.gz", 10**9),
     )
-    assert len(status.conditions) == 5
-    for last in (status, StatusWriter(status, 2, NOW).invalid(text)):
+    status = StatusWriter(PolicyStatus(), "n" * 63, "c" * 253, 10**9, NOW).finished(
+        report,
+        failed_before=True,
+        handled_request="\N{PILE OF POO}" * 256,
+        handled_approval="\N{PILE OF POO}" * 128,
+        scheduled_for=NOW,
+        next_time=NOW,
+    )
+    assert len(status.conditions) == 9
+    command = f"registrycleanup.dev/approve-plan={'f' * 64} --overwrite"
+    assert _condition(status, "LimitExceeded").message.endswith(command)
+    assert _condition(status, "AwaitingApproval").message.endswith(command)
+    assert status.plan is not None
+    assert 0 < len(status.plan.sample) < 10
+    for last in (status, _writer(status, 2, NOW).invalid(text)):
         stored = json.dumps(last.as_json(), ensure_ascii=False, separators=(",", ":")).encode()
-        assert len(stored) < 16 * 1024
+        assert len(stored) <= 16 * 1024
     assert status.last_run is not None
     assert status.last_run.message is not None
     assert status.last_run.message.endswith("…")
     assert len(status.last_run.message) <= 1024
+
+
+def test_a_status_that_fits_has_the_whole_sample_and_every_message() -> None:
+    item = PlannedItem("team/" + "r" * 40, "t" * 40, digest("x"), "builds", tuple(PruneReason))
+    plan = PlanSummary("f" * 64, NOW, 10**9, (item,) * 10, NOW, 10**18, 10**9)
+    status = _finished(replace(_report(plan=plan, message="x" * 1024), waiting=Waiting((_EXCEEDED,), approval=True)))
+    assert status.plan is not None
+    assert len(status.plan.sample) == 10
+    assert _condition(status, "Ready").message == "x" * 1024
 
 
 def test_a_message_that_fits_is_not_touched() -> None:
@@ -532,3 +764,45 @@ def test_times_are_written_in_utc_and_whole_seconds() -> None:
     berlin = datetime.fromisoformat("2026-06-15T14:00:00.999999+02:00")
     assert rfc3339(berlin) == "2026-06-15T12:00:00Z"
     assert rfc3339(None) is None
+
+
+# What is in use
+
+_SCAN = ScanSummary(120, ("a path matches nothing",))
+_DOUBT = Failure("InUseUnknown", "the operator cannot list pods; add the rule", mendable=True, blocks=True)
+
+
+def test_status_says_how_much_is_in_use_and_how_many_tags_stay_for_it() -> None:
+    status = _finished(replace(_report(), scan=_SCAN, kept_by_reason={"InUse": 7}), generation=3)
+    told = _condition(status, "InUseKnown")
+    assert (told.status, told.reason) == ("True", "Scanned")
+    assert told.message == "references in use: 120; tags that they protect: 7; a path matches nothing"
+    assert status.as_json()["inUse"] == {"references": 120, "observedGeneration": 3, "scanTime": rfc3339(NOW)}
+
+
+def test_a_doubt_is_told_and_what_the_last_whole_look_found_stays_known() -> None:
+    before = _finished(replace(_report(), scan=_SCAN))
+    status = _finished(_failing(Phase.BLOCKED, _DOUBT), before)
+    told = _condition(status, "InUseKnown")
+    assert (told.status, told.reason, told.message) == ("False", "InUseUnknown", _DOUBT.message)
+    assert status.in_use == before.in_use
+
+
+def test_a_doubt_about_one_repository_is_none_about_the_cluster() -> None:
+    one = replace(_DOUBT, repository="team/app", blocks=False)
+    status = _finished(replace(_report(Phase.PARTIAL, one), scan=_SCAN))
+    assert _told(status)["InUseKnown"] == "True Scanned"
+
+
+def test_where_nothing_counts_nothing_is_known() -> None:
+    before = _finished(replace(_report(), scan=_SCAN))
+    status = _finished(replace(_report(), scan=ScanSummary(0, disabled=True)), before)
+    assert _told(status)["InUseKnown"] == "Unknown Disabled"
+    assert status.in_use is None
+
+
+def test_a_run_that_did_not_get_so_far_says_nothing_of_what_is_in_use() -> None:
+    before = _finished(replace(_report(), scan=_SCAN))
+    status = _finished(_failing(Phase.FAILED, _UNREACHABLE), before)
+    assert _told(status)["InUseKnown"] == "Unknown NotAsked"
+    assert _finished(_failing(Phase.FAILED, _UNREACHABLE)).condition("InUseKnown") is None

@@ -1,0 +1,153 @@
+"""The full report of a run: every verdict and outcome, as lines of JSON, compressed, and bounded.
+
+Each line is one JSON object with a `type`:
+
+- `run`: first; policy, run, plan and counts.
+- `tag`: one tag with its verdict (`Keep` with `reason`, or `Prune` with `reasons`), rule, digest, date, `dateSource`
+  (`Pushed` or `Created`) and size in bytes, as far as known; of one that is in use, at most three `users`, and
+  `moreUsers`, how many are left out.
+- `held`: a tag that would go, and why not now (`GracePeriod`, `LimitTruncated`).
+- `outcome`: what became of a tag that was to go.
+- `untagged`: a manifest that is left without a name, and what became of it where it was to be deleted.
+- `incomplete`: a repository that could not be read whole.
+- `cut`: a repository that did not fit, and how many lines it had.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry_cleanup.domain.deletion import ItemOutcome, UntaggedOutcome
+from registry_cleanup.domain.plan import RepositoryPlan
+from registry_cleanup.domain.verdict import KeepReason, Verdict
+
+# Kubernetes refuses objects of more than 1 MiB (ConfigMap) and etcd requests of more than 1.5 MiB.
+MOST_BYTES = 900 * 1024
+# Of those who use a tag, so many are named.
+USERS_TOLD = 3
+# So much of it is left for the first line and for the names of what was cut.
+_RESERVE = 64 * 1024
+
+Line = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Part:
+    """The lines of one repository, compressed: members of a gzip file can simply follow each other."""
+
+    content: list[bytes] = field(default_factory=list)
+    lines: int = 0
+    prunes: bool = False
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.content))
+
+
+@dataclass(slots=True)
+class FullReport:
+    """Takes in one repository after the other, and holds no more than their compressed lines."""
+
+    _parts: dict[str, _Part] = field(default_factory=dict)
+
+    def planned(self, plan: RepositoryPlan) -> None:
+        """Take in the verdicts on one repository."""
+        lines = [_tag(plan, verdict) for verdict in plan.verdicts]
+        lines += [{"type": "untagged", "repository": plan.repository, "digest": digest} for digest in plan.untagged]
+        self._add(plan.repository, lines, prunes=bool(plan.groups))
+
+    def held(self, repository: str, items: Mapping[str, KeepReason]) -> None:
+        """Take in which planned tags of a repository are held back."""
+        self._add(
+            repository,
+            [{"type": "held", "repository": repository, "tag": tag, "reason": why} for tag, why in items.items()],
+        )
+
+    def outcomes(self, repository: str, outcomes: Iterable[ItemOutcome | UntaggedOutcome]) -> None:
+        """Take in what became of what was to go."""
+        self._add(repository, [_outcome(repository, outcome) for outcome in outcomes])
+
+    def incomplete(self, repository: str, reason: str, tags: int) -> None:
+        """Take in a repository that could not be read whole, of which `tags` were listed."""
+        self._add(repository, [{"type": "incomplete", "repository": repository, "reason": reason, "tags": tags}])
+
+    def compressed(self, head: Line) -> tuple[bytes, int]:
+        """Return the report as one gzip file that begins with the line `head`, and how many repositories are cut.
+
+        Repositories in which something goes come first; whole ones are left out when the report would grow too large,
+        and named at its end.
+        """
+        budget = MOST_BYTES - _RESERVE
+        chosen: list[bytes] = []
+        cut: list[Line] = []
+        for name, part in sorted(self._parts.items(), key=lambda item: (not item[1].prunes, item[0])):
+            if part.size <= budget:
+                chosen += part.content
+                budget -= part.size
+            else:
+                cut.append({"type": "cut", "repository": name, "lines": part.lines})
+        first = _compress([{"type": "run", **head, "repositoriesCut": len(cut)}])
+        left = MOST_BYTES - sum(map(len, chosen)) - len(first)
+        return b"".join([first, *chosen, _fitting(cut, left)]), len(cut)
+
+    def _add(self, repository: str, lines: list[Line], *, prunes: bool = False) -> None:
+        if lines:
+            part = self._parts.setdefault(repository, _Part())
+            part.content.append(_compress(lines))
+            part.lines += len(lines)
+            part.prunes = part.prunes or prunes
+
+
+def read_report(content: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a report."""
+    for line in gzip.decompress(content).splitlines():
+        yield json.loads(line)
+
+
+def _compress(lines: Iterable[Line]) -> bytes:
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    return gzip.compress(text.encode(), mtime=0)
+
+
+def _fitting(cut: list[Line], most: int) -> bytes:
+    """Return as many of the lines as fit; their number is in the first line of the report anyway."""
+    while cut and len(content := _compress(cut)) > most:
+        cut = cut[: len(cut) * most // (len(content) + 1)]
+    return content if cut else b""
+
+
+def _tag(plan: RepositoryPlan, verdict: Verdict) -> Line:
+    manifest = plan.manifests.get(verdict.digest) if verdict.digest is not None else None
+    line: dict[str, Any] = {"type": "tag", "repository": plan.repository, "tag": verdict.tag}
+    if verdict.kept is not None:
+        line |= {"verdict": "Keep", "reason": verdict.kept.value}
+    else:
+        line |= {"verdict": "Prune", "reasons": [reason.value for reason in verdict.pruned]}
+    if verdict.rule is not None:
+        line["rule"] = verdict.rule
+    if verdict.digest is not None:
+        line["digest"] = verdict.digest
+    if verdict.subject is not None:
+        line["subject"] = verdict.subject
+    if verdict.date is not None:
+        line |= {"date": verdict.date.isoformat(), "dateSource": "Pushed" if verdict.pushed else "Created"}
+    if verdict.users:
+        line["users"] = [str(user) for user in verdict.users[:USERS_TOLD]]
+        if (more := len(verdict.users) - USERS_TOLD) > 0:
+            line["moreUsers"] = more
+    if manifest is not None and manifest.blobs:
+        line["size"] = sum(blob.size for blob in manifest.blobs)
+    return line
+
+
+def _outcome(repository: str, outcome: ItemOutcome | UntaggedOutcome) -> Line:
+    line: dict[str, Any] = {"repository": repository, "digest": outcome.digest, "outcome": outcome.outcome.value}
+    if outcome.code is not None:
+        line["code"] = outcome.code
+    if isinstance(outcome, ItemOutcome):
+        return {"type": "outcome", "tag": outcome.tag, **line}
+    return {"type": "untagged", **line}

@@ -1,0 +1,239 @@
+"""What a run has come to so far: the only thing about a run that changes while it goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import islice
+
+from registry_cleanup.domain.deletion import DeletionSupport, ItemOutcome, Outcome, UntaggedOutcome
+from registry_cleanup.domain.guards import Go, Guarded
+from registry_cleanup.domain.messages import guard_notes, message_of
+from registry_cleanup.domain.ownership import tag_patterns
+from registry_cleanup.domain.plan import RepositoryPlan, plan_hash
+from registry_cleanup.domain.policy import OnExceeded, Policy, TagPattern, Untagged
+from registry_cleanup.domain.report import FullReport
+from registry_cleanup.domain.run import (
+    Aftermath,
+    Conflict,
+    Counts,
+    Failure,
+    PlannedItem,
+    PlanSummary,
+    ReportReference,
+    RunOrder,
+    RunReport,
+    ScanSummary,
+    Waiting,
+    phase_of,
+)
+from registry_cleanup.domain.space import SpaceEstimate
+from registry_cleanup.domain.verdict import KeepReason
+
+_SAMPLE = 10
+_NOTES = 3
+_NOT_GONE = frozenset({Outcome.FAILED, Outcome.NOT_DELETED})
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts repository after repository, and holds of each only what its pruning needs.
+
+    Attributes:
+        policy: whose run it is.
+        order: what the run was told to do.
+        plans: of repositories in which something goes.
+        unread: repositories that could not be read whole.
+        report: every verdict and outcome.
+        summary: of the plan, once it is complete.
+        guarded: what may be pruned of it.
+        scan: what came of the look at what is in use.
+    """
+
+    policy: Policy
+    order: RunOrder
+    plans: list[RepositoryPlan] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    report: FullReport = field(default_factory=FullReport)
+    failures: list[Failure] = field(default_factory=list)
+    summary: PlanSummary | None = None
+    guarded: Guarded | None = None
+    support: DeletionSupport | None = None
+    aftermath: Aftermath | None = None
+    conflicts: tuple[Conflict, ...] | None = None
+    reference: ReportReference | None = None
+    approval_taken: bool = False
+    other_approval: bool = False
+    interrupted: str | None = None
+    idle_globs: list[str] = field(default_factory=list)
+    scan: ScanSummary | None = None
+    _scanned: int = 0
+    _failed: int = 0
+    _tags: int = 0
+    _matched: int = 0
+    _planned: int = 0
+    _untagged: int = 0
+    _kept: Counter[str] = field(default_factory=Counter)
+    _outcomes: Counter[Outcome] = field(default_factory=Counter)
+    _untagged_outcomes: Counter[Outcome] = field(default_factory=Counter)
+    _sample: list[PlannedItem] = field(default_factory=list)
+    _space: SpaceEstimate = field(default_factory=SpaceEstimate)
+    _idle: dict[str, TagPattern] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin with every pattern of the policy: those that match nothing in the end may be mistyped."""
+        self._idle = tag_patterns(self.policy)
+
+    def take(self, plan: RepositoryPlan) -> None:
+        """Count a repository's plan and hold only what its pruning needs."""
+        self._scanned += 1
+        self._tags += plan.size
+        self._matched += sum(verdict.rule is not None and verdict.subject is None for verdict in plan.verdicts)
+        self._kept.update(plan.kept_by_reason())
+        self._planned += plan.planned
+        self._untagged += len(plan.untagged)
+        self._idle = {
+            place: pattern
+            for place, pattern in self._idle.items()
+            if not any(pattern.matches(verdict.tag) for verdict in plan.verdicts)
+        }
+        self._sample.extend(islice(_sampled(plan), _SAMPLE - len(self._sample)))
+        self._space.add(plan)
+        self.report.planned(plan)
+        if plan.groups:
+            self.plans.append(plan.only_going())
+
+    def miss(self, repository: str, reason: str, listed: int) -> None:
+        """Count a repository that could not be read whole: all its tags are kept."""
+        self._failed += 1
+        self.unread.append(repository)
+        self._tags += listed
+        self._kept[KeepReason.REPOSITORY_INCOMPLETE.value] += listed
+        self.report.incomplete(repository, reason, listed)
+
+    def fail_in(self, repository: str) -> None:
+        """Count a repository that was planned, and could not be pruned to the end."""
+        del repository
+        self._failed += 1
+
+    @property
+    def nothing_read(self) -> bool:
+        """Whether repositories were to be read, and none could be."""
+        return bool(self._failed) and not self._scanned
+
+    def summarize(self, now: datetime) -> PlanSummary:
+        """Complete the plan: no more repositories come."""
+        self.summary = PlanSummary(
+            plan_hash(self.policy, self.plans),
+            now,
+            self._planned,
+            tuple(self._sample),
+            reclaimable=self._space.size,
+            untagged=self._untagged,
+        )
+        return self.summary
+
+    def take_guarded(self, guarded: Guarded) -> None:
+        """Note what the guards let through."""
+        self.guarded = guarded
+        for repository, items in guarded.items.items():
+            self.report.held(repository, items)
+        if self.summary is not None:
+            self.summary = replace(self.summary, prunable_from=guarded.prunable_from)
+
+    def outcome(self, outcome: ItemOutcome | UntaggedOutcome) -> None:
+        """Count what became of one item."""
+        if isinstance(outcome, ItemOutcome):
+            self._outcomes[outcome.outcome] += 1
+        else:
+            self._untagged_outcomes[outcome.outcome] += 1
+
+    def finished(self, now: datetime) -> RunReport:
+        """Return what is told of the run."""
+        counts = self._counts()
+        guarded = self.guarded or Guarded(Go.AHEAD)
+        held = Counter({reason.value: number for reason, number in guarded.held.items()})
+        return RunReport(
+            self.order,
+            phase_of(self.order, counts, self.failures, self.interrupted, guarded.go),
+            now,
+            counts,
+            self._kept + held,
+            self.summary,
+            self.support if self.summary is not None else None,
+            self.aftermath,
+            tuple(self.failures),
+            message_of(self.order, counts, self.failures, self.interrupted, self._idle_patterns(), self._notes()),
+            self._waiting() if self.summary is not None else None,
+            self.conflicts,
+            self.reference,
+            self.approval_taken,
+            self.scan,
+        )
+
+    def _counts(self) -> Counts:
+        pruned = self._outcomes[Outcome.PRUNED]
+        failed = sum(self._outcomes[outcome] for outcome in _NOT_GONE)
+        return Counts(
+            repositories_scanned=self._scanned,
+            repositories_failed=self._failed,
+            tags_scanned=self._tags,
+            tags_matched=self._matched,
+            tags_kept=self._kept.total(),
+            tags_planned=self._planned,
+            tags_pruned=pruned,
+            tags_failed=failed,
+            tags_skipped=0 if self.order.plan_only else self._planned - pruned - failed,
+        )
+
+    def _waiting(self) -> Waiting:
+        guarded = self.guarded or Guarded(Go.AHEAD)
+        return Waiting(
+            tuple(guarded.exceeded),
+            self.policy.approval_required,
+            guarded.unapproved,
+            self.other_approval,
+            self.policy.limits.on_exceeded is OnExceeded.TRUNCATE,
+        )
+
+    def _notes(self) -> list[str]:
+        notes = [] if self.guarded is None else guard_notes(self.policy, self.guarded, plan_only=self.order.plan_only)
+        if self.other_approval:
+            notes.append(
+                "the annotation approve-plan names another plan than the published one, so it approves nothing"
+            )
+        for conflict in self.conflicts or ():
+            if conflict.yields:
+                other = f"{conflict.namespace}/{conflict.name}"
+                notes.append(f"{len(conflict.repositories)} repositories are kept whole: policy {other} prunes there")
+        return [*notes, *self._untagged_notes(), *self._scan_notes()]
+
+    def _scan_notes(self) -> list[str]:
+        notes = () if self.scan is None else self.scan.notes
+        more = [f"and {len(notes) - _NOTES} more notes on what is in use; see the log"] if len(notes) > _NOTES else []
+        return [*notes[:_NOTES], *more]
+
+    def _untagged_notes(self) -> list[str]:
+        deletes = self.policy.untagged is Untagged.DELETE
+        if self.order.plan_only and self._untagged:
+            what = "untagged manifests would be deleted" if deletes else "manifests would be left untagged"
+            return [f"{self._untagged} {what}"]
+        if deletes and (deleted := self._untagged_outcomes[Outcome.PRUNED]):
+            return [f"{deleted} untagged manifests were deleted"]
+        if not deletes and self._untagged and self._outcomes[Outcome.PRUNED] and self.interrupted is None:
+            return [f"up to {self._untagged} manifests are left untagged"]
+        return []
+
+    def _idle_patterns(self) -> Sequence[str]:
+        """Return the patterns and globs of the spec that match nothing, if all tags were seen."""
+        whole = self.summary is not None and self._scanned and not self._failed
+        return [*self.idle_globs, *self._idle] if whole else []
+
+
+def _sampled(plan: RepositoryPlan) -> Iterator[PlannedItem]:
+    for verdict in plan.verdicts:
+        if verdict.goes and verdict.digest is not None:
+            reasons = tuple(reason.value for reason in verdict.pruned)
+            yield PlannedItem(plan.repository, verdict.tag, verdict.digest, verdict.rule or "", reasons)

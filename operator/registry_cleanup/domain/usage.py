@@ -1,0 +1,42 @@
+"""What is in use of one repository: by name, digest, config or history, and with what lists it."""
+
+from __future__ import annotations
+
+from registry_cleanup.domain.in_use import InUse, User
+from registry_cleanup.domain.inventory import Inventory
+from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.structure import ancestors, descendants
+
+
+def used_digests(inventory: Inventory, in_use: InUse) -> set[Digest]:
+    """Return the manifests of a repository that are in use: by their digest or config, and the indexes that list them.
+
+    Digests in use that the repository does not know are among them.
+    """
+    if not in_use.digests:
+        return set()
+    by_config = {m.digest for m in inventory.manifests.values() if m.config is not None and m.config in in_use.digests}
+    used = by_config.union(in_use.digests)
+    return used | ancestors(used, inventory.manifests)
+
+
+def unfound_images(inventory: Inventory, in_use: InUse) -> frozenset[Digest]:
+    """Return the image IDs that run under the repository's name, and that are neither a manifest nor a config of it."""
+    ids = in_use.at(inventory.repository).image_ids
+    if not ids:
+        return ids
+    manifests = inventory.manifests
+    configs = {manifest.config for manifest in manifests.values() if manifest.config is not None}
+    before = {digest for digests in inventory.history.values() for digest in digests}
+    return ids - configs - manifests.keys() - descendants(manifests, manifests) - {*inventory.tags.values()} - before
+
+
+def users(inventory: Inventory, in_use: InUse, tag: str) -> tuple[User, ...]:
+    """Return who uses `tag`: by its name, or by what it stands for, which is all of its history and what that lists."""
+    named = {*inventory.history.get(tag, ())}
+    if tag in inventory.tags:
+        named.add(inventory.tags[tag])
+    named |= descendants(named, inventory.manifests)
+    known = [inventory.manifests[digest] for digest in named if digest in inventory.manifests]
+    named.update(manifest.config for manifest in known if manifest.config is not None)
+    return in_use.users_of(inventory.repository, tag, named)

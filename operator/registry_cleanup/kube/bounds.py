@@ -1,0 +1,40 @@
+"""What keeps `status` within 16 KiB: messages of bounded length, and a smaller sample where that is not enough."""
+
+from __future__ import annotations
+
+import json
+from itertools import accumulate
+
+from registry_cleanup.kube.status import PolicyStatus
+
+MOST_BYTES = 16 * 1024
+# Bytes of a message's JSON; the schema counts characters.
+LONGEST_MESSAGE = 1024
+
+
+def short(message: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Return as much of `message` as takes at most `longest` bytes as JSON."""
+    if _size(message) <= longest:
+        return message
+    sizes = accumulate(map(_size, message), initial=_size("…"))
+    return message[: sum(size <= longest for size in sizes) - 1] + "…"
+
+
+def fitted(status: PolicyStatus) -> PolicyStatus:
+    """Return `status` with as much of the plan's sample as fits.
+
+    Only the longest names and messages together come near the bound; without a sample even those stay below it.
+    """
+    plan = status.plan
+    while plan is not None and plan.sample and _bytes(status) > MOST_BYTES:
+        plan = plan.model_copy(update={"sample": plan.sample[:-1]})
+        status = status.model_copy(update={"plan": plan})
+    return status
+
+
+def _bytes(status: PolicyStatus) -> int:
+    return len(json.dumps(status.as_json(), ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _size(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode()) - len('""')

@@ -1,0 +1,124 @@
+"""The forms of single fields of `spec`, each with what to write instead where it is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator
+
+from registry_cleanup.domain.policy import RepositoryGlob, TagPattern
+from registry_cleanup.domain.reference import is_repository
+from registry_cleanup.domain.schedule import Schedule, parse_time_zone
+from registry_cleanup.domain.trust import Endpoint
+from registry_cleanup.kube.in_use.json_path import JSONPath
+
+_DURATION = re.compile(r"(?:([0-9]{1,19})d)?(?:([0-9]{1,19})h)?(?:([0-9]{1,19})m)?(?:([0-9]{1,19})s)?")
+# As the API server checks them.
+_LABEL_NAME = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_LABEL_NAME}")
+_LABEL_VALUE = re.compile(rf"({_LABEL_NAME})?")
+_API_VERSION = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?v[0-9a-z]{1,61}")
+_KIND = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
+# Longer than any registry has existed; larger numbers overflow dates, which has emptied registries elsewhere.
+_LONGEST = timedelta(days=36500)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the duration of `30d`, `12h`, `1d12h` and the like; a day is 24 h. Raises `ValueError`."""
+    seconds = _seconds(text)
+    if not 0 < seconds <= _LONGEST.total_seconds():
+        raise ValueError("must be more than 0 and at most 36500d")
+    return timedelta(seconds=seconds)
+
+
+def parse_period(text: str) -> timedelta:
+    """Return a duration that may also be none at all, `0s`. Raises `ValueError`."""
+    seconds = _seconds(text)
+    if seconds > _LONGEST.total_seconds():
+        raise ValueError("must be at most 36500d")
+    return timedelta(seconds=seconds)
+
+
+def _seconds(text: str) -> int:
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        raise ValueError("is not a duration; write for example '30d', '12h' or '1d12h' (units d, h, m, s)")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _check(parse: Callable[[str], object]) -> AfterValidator:
+    """Return a validator that keeps the text and refuses what `parse` refuses."""
+
+    def validate(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(validate)
+
+
+def _origin(text: str) -> None:
+    try:
+        Endpoint.of(text)
+    except ValueError as error:
+        raise ValueError("is not a URL; write for example 'https://registry.example.com:5000'") from error
+    if re.fullmatch(r"https?://[^/?#@\s]+", text) is None:
+        raise ValueError("must be scheme, host and port only, without path; write 'https://host[:port]'")
+    if Endpoint.of(text).link_local:
+        raise ValueError("is a link-local address, which is never a registry")
+
+
+def _token_url(text: str) -> None:
+    try:
+        endpoint = Endpoint.of(text)
+    except ValueError as error:
+        raise ValueError(
+            "is not a URL; write for example 'https://host:8443/image-manager/api/v1/auth/token'"
+        ) from error
+    if endpoint.link_local:
+        raise ValueError("is a link-local address, which is never a token service")
+
+
+def _label_key(text: str) -> None:
+    if _LABEL_KEY.fullmatch(text) is None:
+        raise ValueError("is not the key of a label; write for example 'team' or 'example.com/team'")
+
+
+def _label_value(text: str) -> None:
+    if _LABEL_VALUE.fullmatch(text) is None:
+        raise ValueError("is not the value of a label: at most 63 letters, digits, '-', '_' and '.'")
+
+
+def _api_version(text: str) -> None:
+    if _API_VERSION.fullmatch(text) is None:
+        raise ValueError("is not an apiVersion; write for example 'serving.knative.dev/v1', of the core group 'v1'")
+
+
+def _kind(text: str) -> None:
+    if _KIND.fullmatch(text) is None:
+        raise ValueError("is not a kind; write for example 'Service', as the objects have it")
+
+
+def _alias(text: str) -> None:
+    if not is_repository(text):
+        raise ValueError("is not a path prefix; write for example 'docker-hub' or 'mirror/quay', without host")
+
+
+GlobText = Annotated[str, _check(RepositoryGlob)]
+PatternText = Annotated[str, _check(TagPattern)]
+DurationText = Annotated[str, _check(parse_duration)]
+PeriodText = Annotated[str, _check(parse_period)]
+ZoneText = Annotated[str, _check(parse_time_zone)]
+ScheduleText = Annotated[str, _check(lambda text: Schedule(text, ZoneInfo("Etc/UTC")))]
+OriginText = Annotated[str, _check(_origin)]
+TokenURLText = Annotated[str, _check(_token_url)]
+LabelKeyText = Annotated[str, _check(_label_key)]
+LabelValueText = Annotated[str, _check(_label_value)]
+APIVersionText = Annotated[str, _check(_api_version)]
+KindText = Annotated[str, _check(_kind)]
+AliasText = Annotated[str, _check(_alias)]
+JSONPathText = Annotated[str, _check(JSONPath.parse)]

@@ -1,0 +1,65 @@
+"""Why nobody knows what is in use: the failure that blocks a run, with what was missing and how to grant it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from registry_cleanup.domain.run import Failure
+from registry_cleanup.kube.api import APIError, ForbiddenError
+from registry_cleanup.kube.raw import Kind
+from registry_cleanup.ports import RunError
+
+REASON = "InUseUnknown"
+ROLE = "registry-cleanup-operator"
+# A ClusterRole with this label is part of the role registry-cleanup-in-use, which is the operator's.
+AGGREGATION_LABEL = "registrycleanup.dev/aggregate-to-in-use"
+_TOLD = 3
+_NOTHING_PRUNED = "so nobody knows what is in use, and nothing was pruned"
+
+
+def rule(kind: Kind, verb: str) -> str:
+    """Return the rule of a role that lets the operator do this, as YAML has it."""
+    return f'{{apiGroups: ["{kind.group}"], resources: [{kind.plural}], verbs: [{verb}]}}'
+
+
+def doubt(message: str, step: str = "", *, mendable: bool = True) -> RunError:
+    """Return the error that a run ends with where a person has to mend something (`step`), or where it may pass."""
+    told = f"{message}, {_NOTHING_PRUNED}" + (f"; {step}" if step else "")
+    return RunError(Failure(REASON, told, mendable=mendable, blocks=True))
+
+
+def unreadable(kind: Kind, verb: str, error: APIError, *, extra: bool = False) -> RunError:
+    """Return what ends a run where a kind that exists, or may exist, cannot be had.
+
+    Args:
+        kind: which.
+        verb: that was tried.
+        error: why.
+        extra: whether an administrator named the kind.
+    """
+    of = f" of {kind.group}" if kind.group else ""
+    what = f"the operator cannot {verb} {kind.plural}{of} (kind {kind.kind}): {error}"
+    if not isinstance(error, ForbiddenError):
+        return doubt(what, "it is tried again", mendable=False)
+    where = f"a ClusterRole with the label {AGGREGATION_LABEL}: 'true'" if extra else f"ClusterRole {ROLE}"
+    return doubt(what, f"add the rule {rule(kind, verb)} to {where}")
+
+
+def without_verdict(error: RunError) -> str:
+    """Return what is wrong, without what that means for a run."""
+    return error.failure.message.replace(f", {_NOTHING_PRUNED}", "")
+
+
+def stopped(error: RunError) -> RunError:
+    """Return what ends a run in which pods were looked at, and are not any more."""
+    failure = error.failure
+    return RunError(Failure(failure.reason, failure.message, mendable=failure.mendable, stops_run=True, blocks=True))
+
+
+def together(errors: Sequence[RunError]) -> RunError:
+    """Return one error that tells of several; what a person must mend comes first."""
+    ordered = sorted(errors, key=lambda error: not error.failure.mendable)
+    told = [without_verdict(error) for error in ordered[:_TOLD]]
+    if len(ordered) > _TOLD:
+        told.append(f"and {len(ordered) - _TOLD} more kinds")
+    return doubt("; ".join(told), mendable=ordered[0].failure.mendable)

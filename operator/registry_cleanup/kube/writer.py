@@ -1,0 +1,288 @@
+"""From runs to `status`: pure, so that what the resource says can be tested without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from registry_cleanup.domain.run import Conflict, Phase, PlanSummary, ReportReference, RunOrder, RunReport
+from registry_cleanup.kube.bounds import fitted, short
+from registry_cleanup.kube.conditions import (
+    approval_command,
+    awaiting_approval,
+    blocked_by_limits_only,
+    delete_supported,
+    images_collected,
+    in_use_known,
+    limit_exceeded,
+    policy_conflict,
+)
+from registry_cleanup.kube.status import (
+    FAILING,
+    Condition,
+    CountsStatus,
+    InUseStatus,
+    LastRun,
+    PlanStatus,
+    PolicyStatus,
+    ReportRef,
+    SampleItem,
+    rfc3339,
+)
+
+
+class StatusWriter:
+    """Derives the next status from the last one, for one generation at one instant."""
+
+    def __init__(self, previous: PolicyStatus, namespace: str, name: str, generation: int, now: datetime) -> None:
+        """Go on from `previous`; `namespace` and `name` of the policy are for commands in messages."""
+        self._status = previous.model_copy(update={"observed_generation": generation})
+        self._namespace = namespace
+        self._name = name
+        self._generation = generation
+        self._now = now
+
+    def invalid(self, message: str) -> PolicyStatus:
+        """Say that the spec cannot be obeyed, and where."""
+        self._set("Ready", "False", "InvalidSpec", message)
+        self._set("Stalled", "True", "InvalidSpec", message)
+        self._set("Reconciling", "False", "InvalidSpec", "waits for a valid spec")
+        return self._done(next_schedule_time=None)
+
+    def suspended(self) -> PolicyStatus:
+        """Say that nothing runs; what is known of the policy stays."""
+        message = "suspended: nothing is planned or pruned until spec.suspend is false"
+        ready = self._status.condition("Ready")
+        status = ready.status if ready is not None and self._planned() else "Unknown"
+        self._set("Ready", status, "Suspended", message)
+        self._set("Stalled", "False", "Suspended", message)
+        self._set("Reconciling", "False", "Suspended", message)
+        return self._done(next_schedule_time=None)
+
+    def interrupted(self, message: str) -> PolicyStatus:
+        """Say that the run that status shows as running has ended without a word."""
+        last = self._status.last_run
+        if last is None:
+            return self._status
+        ended = {"phase": Phase.INTERRUPTED, "message": message, "completion_time": rfc3339(self._now)}
+        return self._done(last_run=last.model_copy(update=ended))
+
+    def running(self, order: RunOrder) -> PolicyStatus:
+        """Say that a run has begun."""
+        stalled = self._status.condition("Stalled")
+        waits = stalled is not None and stalled.status == "True" and stalled.observed_generation == self._generation
+        if not self._planned() and not waits:
+            self._set("Reconciling", "True", "Planning", "the first plan of this generation is on its way")
+            if (ready := self._status.condition("Ready")) is None or ready.observed_generation != self._generation:
+                self._set("Ready", "Unknown", "Planning", "the first plan of this generation is on its way")
+            stalled = self._status.condition("Stalled")
+            if stalled is not None and stalled.observed_generation != self._generation:
+                self._set(
+                    "Stalled", "False", "Planning", "what stalled an earlier generation may be mended by this one"
+                )
+        started = rfc3339(order.start) or ""
+        return self._done(
+            last_run=LastRun(
+                id=order.id,
+                trigger=order.trigger,
+                phase=Phase.RUNNING,
+                dry_run=order.plan_only,
+                start_time=started,
+                report_ref=self._last_report(),
+            )
+        )
+
+    def finished(
+        self,
+        report: RunReport,
+        *,
+        failed_before: bool,
+        handled_request: str | None,
+        handled_approval: str | None,
+        scheduled_for: datetime | None,
+        next_time: datetime | None,
+    ) -> PolicyStatus:
+        """Say how a run ended.
+
+        Args:
+            report: of the run.
+            failed_before: whether the run before it failed as well, so that failing is no accident.
+            handled_request: the request that this run answered, or the last one that was.
+            handled_approval: the approval that this run took note of, or the last one that was.
+            scheduled_for: the scheduled time that this run stands for, if it does.
+            next_time: the next scheduled time, if there is one.
+        """
+        last = _last_run(report, self._last_report())
+        changes: dict[str, Any] = {
+            "last_run": last,
+            "last_handled_run_request": handled_request,
+            "last_handled_approval": handled_approval,
+            "next_schedule_time": rfc3339(next_time),
+        }
+        if report.plan is not None and (report.phase is not Phase.INTERRUPTED or not report.order.plan_only):
+            changes["plan"] = _plan(report.plan, self._generation)
+        if report.scan is not None:
+            changes["in_use"] = _in_use(report, self._generation)
+        if scheduled_for is not None:
+            changes["last_schedule_time"] = rfc3339(scheduled_for)
+        if report.phase is Phase.SUCCEEDED:
+            changes["last_successful_time"] = last.completion_time
+        self._update(**changes)
+        self._tell_causes(report)
+        self._tell_waiting(report)
+        self._tell_ready(report, failed_before=failed_before)
+        return self._done()
+
+    def _last_report(self) -> ReportRef | None:
+        """Return where the last report is: of an earlier run, where the present one comes to no plan."""
+        return self._status.last_run.report_ref if self._status.last_run is not None else None
+
+    def conflict(self, conflicts: Sequence[Conflict]) -> PolicyStatus:
+        """Say with which policies this one is in conflict, outside of a run too; nothing where it never was."""
+        if conflicts or self._status.condition("PolicyConflict") is not None:
+            self._set("PolicyConflict", *policy_conflict(conflicts))
+        return self._done()
+
+    def _tell_causes(self, report: RunReport) -> None:
+        """Set the conditions that name what the run found out about the registry."""
+        unreachable = next((failure for failure in report.failures if failure.reachable is False), None)
+        if unreachable is not None:
+            self._set("RegistryReachable", "False", unreachable.reason, unreachable.message)
+        elif report.plan is not None or any(failure.reachable for failure in report.failures):
+            self._set("RegistryReachable", "True", "Answered", "the registry answers")
+        elif report.phase is Phase.FAILED:
+            self._forget("RegistryReachable")
+        if report.deletion is not None:
+            self._set("DeleteSupported", *delete_supported(report.deletion, report.failures))
+        elif report.phase is Phase.FAILED:
+            self._forget("DeleteSupported")
+        if report.aftermath is not None:
+            self._set("ImagesCollected", *images_collected(report.aftermath))
+        if (told := in_use_known(report)) is not None:
+            self._set("InUseKnown", *told)
+        elif report.phase is Phase.FAILED:
+            self._forget("InUseKnown")
+        if report.conflicts is not None:
+            self.conflict(report.conflicts)
+
+    def _tell_waiting(self, report: RunReport) -> None:
+        """Set the conditions that name what holds the plan back, or would, with the command that lets it through."""
+        command = None
+        if report.plan is not None:
+            again = report.plan.hash == self._status.last_handled_approval
+            command = approval_command(self._namespace, self._name, report.plan.hash, again=again)
+        if (told := limit_exceeded(report, command)) is not None:
+            self._set("LimitExceeded", *told)
+        if (told := awaiting_approval(report, command)) is not None:
+            wanted = report.waiting is not None and report.waiting.approval
+            if wanted or self._status.condition("AwaitingApproval") is not None:
+                self._set("AwaitingApproval", *told)
+
+    def _tell_ready(self, report: RunReport, *, failed_before: bool) -> None:
+        """Set what kstatus reads: Ready, Reconciling and Stalled."""
+        planned = self._planned()
+        stuck = next((failure for failure in report.failures if failure.mendable), None)
+        if stuck is not None:
+            self._set("Stalled", "True", stuck.reason, report.message)
+        else:
+            self._set("Stalled", "False", "Working", "nothing that a person must mend")
+        if planned:
+            self._set("Reconciling", "False", "Planned", "the current generation is planned")
+        elif stuck is not None:
+            # kstatus reads Reconciling before Stalled: both at once would look like progress.
+            self._set("Reconciling", "False", stuck.reason, "not planned until a person mends that; tried again")
+        else:
+            self._set("Reconciling", "True", "Retrying", "the current generation could not be planned yet; tried again")
+        failing = report.phase in FAILING and not blocked_by_limits_only(report)
+        if failing and (stuck is not None or failed_before):
+            reason = (
+                stuck.reason if stuck is not None else report.failures[0].reason if report.failures else "RunFailed"
+            )
+            self._set("Ready", "False", reason, report.message)
+        elif planned:
+            self._set("Ready", "True", report.phase.value, report.message)
+        else:
+            self._set("Ready", "Unknown", report.phase.value, report.message)
+
+    def _forget(self, type_: str) -> None:
+        """Say of what an earlier run found out that the last one did not get so far."""
+        if self._status.condition(type_) is not None:
+            self._set(type_, "Unknown", "NotAsked", "the last run did not get so far; see Ready")
+
+    def _planned(self) -> bool:
+        plan = self._status.plan
+        return plan is not None and plan.observed_generation == self._generation
+
+    def _update(self, **changes: object) -> None:
+        self._status = self._status.model_copy(update=changes)
+
+    def _done(self, **changes: object) -> PolicyStatus:
+        self._update(**changes)
+        return fitted(self._status)
+
+    def _set(self, type_: str, status: str, reason: str, message: str) -> None:
+        """Set a condition; its transition time moves only when its status changes."""
+        old = self._status.condition(type_)
+        moved = rfc3339(self._now) or ""
+        new = Condition(
+            type=type_,
+            status=status,
+            reason=reason,
+            message=short(message),
+            observed_generation=self._generation,
+            last_transition_time=old.last_transition_time if old is not None and old.status == status else moved,
+        )
+        others = [condition for condition in self._status.conditions if condition.type != type_]
+        self._update(conditions=sorted([*others, new], key=lambda condition: condition.type))
+
+
+def _last_run(report: RunReport, earlier: ReportRef | None) -> LastRun:
+    return LastRun(
+        id=report.order.id,
+        trigger=report.order.trigger,
+        phase=report.phase,
+        dry_run=report.order.plan_only,
+        start_time=rfc3339(report.order.start) or "",
+        completion_time=rfc3339(report.completion),
+        counts=CountsStatus(**asdict(report.counts)),
+        kept_by_reason=dict(sorted(report.kept_by_reason.items())),
+        message=short(report.message),
+        report_ref=_report_ref(report.reference) or earlier,
+    )
+
+
+def _report_ref(reference: ReportReference | None) -> ReportRef | None:
+    return (
+        None if reference is None else ReportRef(name=reference.name, key=reference.key, cut_repositories=reference.cut)
+    )
+
+
+def _in_use(report: RunReport, generation: int) -> InUseStatus | None:
+    if report.scan is None or report.scan.disabled:
+        return None
+    time = rfc3339(report.scan.began or report.order.start) or ""
+    return InUseStatus(references=report.scan.references, observed_generation=generation, scan_time=time)
+
+
+def _plan(plan: PlanSummary, generation: int) -> PlanStatus:
+    return PlanStatus(
+        hash=plan.hash,
+        observed_generation=generation,
+        generated_at=rfc3339(plan.generated_at) or "",
+        deletions=plan.deletions,
+        prunable_from=rfc3339(plan.prunable_from),
+        reclaimable_bytes=plan.reclaimable,
+        untagged_manifests=plan.untagged,
+        sample=[
+            SampleItem(
+                repository=item.repository,
+                tag=item.tag,
+                digest=item.digest,
+                rule=item.rule,
+                reasons=list(item.reasons),
+            )
+            for item in plan.sample
+        ],
+    )

@@ -1,0 +1,143 @@
+"""What a policy has come to: its status, which is remembered here and published as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from registry_cleanup.domain.run import Conflict
+from registry_cleanup.kube.api import APIError, ForbiddenError, KubernetesAPI, NotThereError
+from registry_cleanup.kube.status import PolicyStatus, parse_status
+from registry_cleanup.kube.writer import StatusWriter
+from registry_cleanup.ports import Clock
+
+_log = logging.getLogger(__name__)
+
+
+class Standing:
+    """The status of one policy. What the resource said of it is read once, in the beginning.
+
+    Attributes:
+        body: the resource, as the last event showed it.
+        status: as it is now.
+        mute: whether the operator may not write it: then nobody would learn what a run did.
+    """
+
+    def __init__(self, api: KubernetesAPI, clock: Clock, body: Mapping[str, Any], gone: Callable[[], None]) -> None:
+        """Begin with what `body` says; call `gone` where the policy turns out to be deleted."""
+        self.body = body
+        self.status = parse_status(body.get("status"))
+        self.mute = False
+        self._api = api
+        self._clock = clock
+        self._gone = gone
+        self._publishing = asyncio.Lock()
+        self._conflicts: dict[str, Conflict] = {}
+        self._news: dict[str, Conflict | None] = {}
+        self._telling: set[asyncio.Task[bool]] = set()
+        known = self.status.condition("PolicyConflict")
+        self._inherited = known is not None and known.status != "False"
+
+    @property
+    def name(self) -> str:
+        """Namespace and name."""
+        return f"{self.body['metadata']['namespace']}/{self.body['metadata']['name']}"
+
+    def writer(self, generation: int | None = None, status: PolicyStatus | None = None) -> StatusWriter:
+        """Return what writes the next status after `status`, by default the last, of the present generation or this."""
+        metadata = self.body["metadata"]
+        observed = metadata["generation"] if generation is None else generation
+        return StatusWriter(status or self.status, metadata["namespace"], metadata["name"], observed, self._clock.now())
+
+    async def write(self, status: PolicyStatus) -> bool:
+        """Remember and publish `status`; say whether it is news.
+
+        What cannot be published is in the log, and is published with the next status.
+        """
+        if status == self.status:
+            return False
+        self.status = status
+        return await self._publish()
+
+    # Conflicts: found by this policy's own runs and by those of others, and told at once, be there a run or not
+
+    @property
+    def conflicts_inherited(self) -> bool:
+        """Whether the status tells of conflicts that an operator before this one found."""
+        return self._inherited
+
+    @property
+    def conflicts(self) -> Sequence[Conflict]:
+        """What is known now, by the names of the other policies."""
+        return sorted(self._conflicts.values(), key=lambda conflict: (conflict.namespace, conflict.name))
+
+    def run_begins(self) -> None:
+        """Take note that a run looks for conflicts: what others tell from now on is newer than what it finds."""
+        self._news = {}
+
+    def conflicts_found(self, status: PolicyStatus, generation: int, found: Sequence[Conflict]) -> PolicyStatus:
+        """Return `status` with the conflicts that a run or a look found, and what others told since it began."""
+        self._inherited = False
+        conflicts: dict[str, Conflict | None] = {conflict.uid: conflict for conflict in found}
+        conflicts |= self._news
+        self._conflicts = {uid: conflict for uid, conflict in conflicts.items() if conflict is not None}
+        return self.writer(generation, status).conflict(self.conflicts)
+
+    def tell(self, conflict: Conflict) -> None:
+        """Take note of a conflict that another policy found."""
+        self._news[conflict.uid] = conflict
+        if self._conflicts.get(conflict.uid) != conflict:
+            self._conflicts[conflict.uid] = conflict
+            self._publish_conflicts()
+
+    def forget(self, uid: str) -> None:
+        """Take note that there is no conflict with the policy `uid` any more."""
+        self._news[uid] = None
+        if self._conflicts.pop(uid, None) is not None:
+            self._publish_conflicts()
+
+    async def settle(self) -> None:
+        """Wait until all that was told is published."""
+        await asyncio.gather(*self._telling)
+
+    def _publish_conflicts(self) -> None:
+        # A run may be under way, for hours; nobody waits for its end to be told.
+        status = self.writer(self.status.observed_generation).conflict(self.conflicts)
+        if status == self.status:
+            return
+        self.status = status
+        task = asyncio.create_task(self._publish(), name=f"conflicts of {self.name}")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _publish(self) -> bool:
+        """Publish the status as it is when its turn comes; say whether the policy still is."""
+        metadata = self.body["metadata"]
+        try:
+            async with self._publishing:
+                await self._api.replace_status(
+                    metadata["namespace"], metadata["name"], metadata["uid"], self.status.as_json()
+                )
+            self.mute = False
+        except APIError as error:
+            self.mute = isinstance(error, ForbiddenError)
+            if isinstance(error, NotThereError) and await self._is_gone():
+                self._gone()  # while nobody watched: no event will ever tell
+                return False
+            _log.warning(
+                "the status could not be written",
+                extra={"policy": self.name, "cause": str(error), "status": self.status.as_json()},
+            )
+        return True
+
+    async def _is_gone(self) -> bool:
+        metadata = self.body["metadata"]
+        try:
+            read = await self._api.policy(metadata["namespace"], metadata["name"])
+        except NotThereError:
+            return True
+        except APIError:
+            return False
+        return bool(read.body["metadata"]["uid"] != metadata["uid"])

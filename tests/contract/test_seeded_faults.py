@@ -139,7 +139,7 @@ def test_a_run_that_is_killed_at_a_deletion_leaves_nothing_broken_and_the_next_o
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("seed", range(_KILLED[-1] + 1, _KILLED[-1] + 9))
+@pytest.mark.parametrize("seed", range(_KILLED[-1] + 1, _KILLED[-1] + 3))
 def test_a_run_that_is_killed_at_any_step_leaves_nothing_broken_and_the_next_one_finishes(
     site: Site, forks: Runs, seed: int, tmp_path: Path
 ) -> None:

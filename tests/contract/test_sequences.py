@@ -30,7 +30,7 @@ _QUICK = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-_THOROUGH = settings(_QUICK, max_examples=300)
+_THOROUGH = settings(_QUICK, max_examples=40)
 _numbers = count(1)
 
 

@@ -146,8 +146,10 @@ class Yard:
         return self._manifest(Fact(word, listed, created, None, _encoded(body), OCI_INDEX), tags)
 
     def tag(self, tag: str, digest: str) -> None:
-        """Let `tag` name a manifest that was pushed before."""
+        """Let `tag` name a manifest that was pushed before; what it lists is pushed again first, as any client does."""
         fact = self.facts[digest]
+        for child in fact.children:
+            self.tag(child, child)
         self._put(tag, fact)
 
     def untag(self, tag: str, *, by_digest: bool) -> set[str]:

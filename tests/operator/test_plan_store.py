@@ -13,8 +13,9 @@ import pytest
 from kubernetes.aio import client, config
 
 from registry_cleanup.domain.published import Entry, Published, nothing_published
+from registry_cleanup.domain.report import MOST_BYTES
 from registry_cleanup.kube.api import KubernetesAPI
-from registry_cleanup.kube.plans import MOST_BYTES, PART_BYTES, ConfigMapPlans
+from registry_cleanup.kube.plans import PART_BYTES, ConfigMapPlans
 from registry_cleanup.ports import RunError
 from tests.support.builders import NOW
 from tests.support.controlplane import ControlPlane
@@ -40,7 +41,7 @@ async def api(installed: ControlPlane) -> AsyncIterator[KubernetesAPI]:
 
 async def _client(plane: ControlPlane, namespace: str, account: str) -> client.ApiClient:
     file = plane.kubeconfig_for_service_account(namespace, account)
-    made: client.ApiClient = await config.new_client_from_config(config_file=str(file))  # type: ignore[no-untyped-call]
+    made: client.ApiClient = await config.new_client_from_config(config_file=str(file))  # type: ignore[no-untyped-call]  # untyped there
     return made
 
 

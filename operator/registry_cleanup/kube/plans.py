@@ -17,6 +17,7 @@ from kubernetes.aio import client
 from typing_extensions import override
 
 from registry_cleanup.domain.published import DamagedError, Published, decode, encode, nothing_published
+from registry_cleanup.domain.report import MOST_BYTES
 from registry_cleanup.domain.run import Failure, ReportReference
 from registry_cleanup.kube.api import (
     APIError,
@@ -36,8 +37,6 @@ POLICY_LABEL = f"{GROUP}/policy"
 # What the operator needs for it, as a rule of a role.
 PLANS_RULE = '{apiGroups: [""], resources: [configmaps], verbs: [get, create, update]}'
 
-# Kubernetes refuses a ConfigMap of more than 1 MiB, with its names and labels.
-MOST_BYTES = 900 * 1024
 # Of a plan in one ConfigMap: some 60,000 tags. As JSON it stays below 1 MiB, which is sent in one piece.
 PART_BYTES = 512 * 1024
 _PART_KEY = "plan"

@@ -15,6 +15,7 @@ RUN /opt/registry-cleanup/bin/pip install --require-hashes --only-binary=:all: -
 # The build backend gets a place of its own and never reaches the final stage.
 COPY requirements-dev.lock pyproject.toml README.md LICENSE ./
 COPY operator ./operator
+COPY crds ./crds
 RUN python -m venv /opt/build \
     && sed -n '/^\(hatchling\|packaging\|pathspec\|pluggy\|trove-classifiers\|tomlkit\)==/,/[^\\]$/p' \
         requirements-dev.lock > build.lock \

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 
 import click
-from pydantic import ValidationError
+from typing_extensions import override
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -15,28 +16,51 @@ def main() -> None:
     """Prune the tags that a RegistryCleanupPolicy no longer needs."""
 
 
-@main.command()
-def operator() -> None:
-    """Run the operator, in a cluster or with the kubeconfig.
+class _WithSettings(click.Command):
+    """A command whose help ends with all settings, in the words of the settings themselves."""
 
-    Settings come from the environment: REGISTRY_CLEANUP_TRUSTED_TOKEN_HOSTS, REGISTRY_CLEANUP_CONCURRENT_RUNS,
-    REGISTRY_CLEANUP_CONCURRENT_REQUESTS, REGISTRY_CLEANUP_HEALTH_PORT, REGISTRY_CLEANUP_LOG_FORMAT (json or text),
-    REGISTRY_CLEANUP_SERVICE_ACCOUNT (namespace:name), REGISTRY_CLEANUP_STOP_SECONDS.
-    """
-    # kopf, kubernetes and httpx take a second to import, which no other command should pay.
-    import kopf
+    @override
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from registry_cleanup.settings import described
 
-    from registry_cleanup.handlers.lifecycle import build
-    from registry_cleanup.settings import Settings
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Settings, from the environment"):
+            formatter.write_dl(list(described().items()))
+
+
+@main.command(cls=_WithSettings)
+@click.option(
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    help="See policies of this namespace only; may be given several times. Default all, or the setting "
+    "REGISTRY_CLEANUP_NAMESPACES.",
+)
+@click.option(
+    "--check", is_flag=True, help="Print every setting and where it comes from, or all that is wrong, and do no more."
+)
+def operator(namespaces: tuple[str, ...], check: bool) -> None:
+    """Run the operator, in a cluster or with the kubeconfig."""
+    from registry_cleanup.settings import WrongSettingsError, read_settings, shown
 
     try:
-        settings = Settings()
-    except ValidationError as error:
-        problems = [f"REGISTRY_CLEANUP_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
-        raise click.ClickException("; ".join(problems)) from error
+        settings = read_settings(namespaces)
+    except WrongSettingsError as error:
+        raise click.ClickException("wrong settings:\n" + "\n".join(error.problems)) from error
+    if check:
+        for line in shown(settings, namespaces):
+            click.echo(line)
+        return
+    # kopf, kubernetes and httpx take a second to import, which no other command should pay.
+    from registry_cleanup import process
+    from registry_cleanup.application import NoClusterError
+
     _configure_logging(settings.log_format)
-    health = f"http://0.0.0.0:{settings.health_port}/healthz" if settings.health_port else None
-    asyncio.run(kopf.operator(registry=build(settings), clusterwide=True, standalone=True, liveness_endpoint=health))
+    try:
+        code = asyncio.run(process.run(settings))
+    except NoClusterError as error:
+        raise click.ClickException(f"no cluster: {error}") from error
+    sys.exit(code)
 
 
 @main.command()

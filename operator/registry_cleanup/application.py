@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
+from typing import Any
 
 from kubernetes.aio import client, config
 from typing_extensions import override
 
+from registry_cleanup.claims import Aside, ClaimBook, RunClaims
 from registry_cleanup.domain.conflict import conflicts
 from registry_cleanup.domain.policy import InUseRules
 from registry_cleanup.domain.run import Conflict, Failure, RunOrder, RunReport
+from registry_cleanup.domain.tenancy import PLAN_ONLY
 from registry_cleanup.domain.trust import Endpoint
 from registry_cleanup.kube.api import APIError, KubernetesAPI
 from registry_cleanup.kube.credentials import PolicyCredentials
@@ -19,17 +22,20 @@ from registry_cleanup.kube.guard import PolicyGuard
 from registry_cleanup.kube.in_use.listing import Listing
 from registry_cleanup.kube.in_use.look import Look
 from registry_cleanup.kube.in_use.workloads import Looks
+from registry_cleanup.kube.lease import Alone, Election, LeaseElection, MachineTime, OwnLease
 from registry_cleanup.kube.plans import ConfigMapPlans
 from registry_cleanup.kube.raw import RawAPI
-from registry_cleanup.kube.spec import ParsedPolicy
+from registry_cleanup.kube.schema import ServedSchema
+from registry_cleanup.kube.spec import NotAllowedError, ParsedPolicy, parse_policy
+from registry_cleanup.lanes import Gates, Lane, OwnLimits
 from registry_cleanup.openshift.api import ImageAPI
 from registry_cleanup.openshift.registry import OpenShiftRegistry
-from registry_cleanup.ports import Clock, Registry, RegistryAddress, RunError, World
+from registry_cleanup.ports import Audit, Clock, Registry, RegistryAddress, RunError, World
 from registry_cleanup.registry.backend import DistributionRegistry, open_registry
 from registry_cleanup.rivals import PolicyRivals, SameRegistry
 from registry_cleanup.runner import Runner
 from registry_cleanup.settings import Settings
-from registry_cleanup.telemetry import LogAudit
+from registry_cleanup.telemetry import CountingAudit, Metrics
 
 _NOT_OPENSHIFT = Failure(
     "NotOpenShift",
@@ -37,6 +43,7 @@ _NOT_OPENSHIFT = Failure(
     "OpenShift's signs (its login at the registry, image.openshift.io in the cluster); check url and type",
     mendable=True,
 )
+_PLANS_ONLY = f"planned only: the operator's setting {PLAN_ONLY} lets no policy prune"
 _NO_ACCOUNT = Failure(
     "ServiceAccountNeeded",
     "this is OpenShift's registry, whose tags are image streams: name a ServiceAccount that may read and change them "
@@ -54,32 +61,73 @@ class SystemClock(Clock):
 
 
 class Application:
-    """Everything that one process shares: settings, clock, and the way to the API server."""
+    """Everything that one process shares: settings, clock, metrics, the way to the API server, what runs share.
 
-    def __init__(self, settings: Settings, api: KubernetesAPI, raw: RawAPI, clock: Clock) -> None:
+    Attributes:
+        bounds: of every policy.
+        withheld: why runs only plan, whatever their policies say; None where nothing but the policies decides.
+        election: says whether this process may work; what it objects to is not done.
+        schema: that the cluster serves; where it is not the built-in one, runs only plan.
+        gates: of all registries.
+        claims: of all runs.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        api: KubernetesAPI,
+        raw: RawAPI,
+        clock: Clock,
+        *,
+        metrics: Metrics | None = None,
+        election: Election | None = None,
+    ) -> None:
         self.settings = settings
+        self.bounds = settings.bounds
+        self.withheld = _PLANS_ONLY if settings.plan_only else None
+        self.election = election if election is not None else Alone()
+        self.schema = ServedSchema(raw.document)
         self.api = api
         self.clock = clock
-        self._looks = Looks(raw, api.config_map_data, clock)
+        self.metrics = metrics or Metrics()
+        self.gates = Gates(settings.max_concurrency, settings.max_requests_per_second)
+        self.claims = ClaimBook()
+        self._looks = Looks(raw, api.config_map_data, clock, settings.reach, self.metrics)
         self._same_registry = SameRegistry(self._connect, api.openshift_registry, clock)
 
-    async def run(self, policy: ParsedPolicy, order: RunOrder, halt: Callable[[], str | None]) -> RunReport:
+    def parse(self, body: Mapping[str, Any]) -> ParsedPolicy:
+        """Return the policy that a resource spells, within the bounds; raise `InvalidSpecError`."""
+        return parse_policy(body, self.bounds)
+
+    async def run(
+        self,
+        policy: ParsedPolicy,
+        order: RunOrder,
+        halt: Callable[[], str | None],
+        aside: Aside = nullcontext,
+    ) -> RunReport:
         """Run `policy` once; whatever goes wrong is told in the report.
 
         Args:
             policy: which.
             order: what to do.
             halt: says why the run must stop, as soon as it must.
+            aside: gives up the run's place while it waits for another run.
         """
         world = World(
-            PolicyGuard(self.api, policy, self.clock, halt),
-            LogAudit(policy.namespace, policy.name, policy.registry.url or "OpenShift", order),
+            PolicyGuard(self.api, policy, self.clock, lambda: self.election.objection() or halt(), self.schema.look),
+            self._audit(policy, order),
             self.clock,
             ConfigMapPlans(self.api, policy.namespace, policy.name, policy.uid, self.settings.service_account),
             self._looks.for_policy(policy.policy.in_use, policy.namespace),
             self._rivals(policy),
+            RunClaims(self.claims, f"{policy.namespace}/{policy.name}", aside, halt),
         )
         return await Runner(policy.policy, lambda: self._connect(policy), world).run(order)
+
+    def ended(self, policy: ParsedPolicy, report: RunReport) -> None:
+        """Write down and count a run that ended without `run`."""
+        self._audit(policy, report.order).finished(report)
 
     async def conflicts(self, policy: ParsedPolicy) -> tuple[Conflict, ...]:
         """Return the conflicts of `policy` with others as they are now; raise `RunError` where nobody can tell."""
@@ -87,17 +135,33 @@ class Application:
             selected = list(filter(policy.policy.repositories.selects, await registry.repositories()))
             return conflicts(await self._rivals(policy).at(registry, selected), selected)
 
+    def _audit(self, policy: ParsedPolicy, order: RunOrder) -> Audit:
+        registry = policy.registry.url or "OpenShift"
+        return CountingAudit(policy.namespace, policy.name, registry, order, self.metrics)
+
     def _rivals(self, policy: ParsedPolicy) -> PolicyRivals:
-        return PolicyRivals(policy, self.api.policies, self._same_registry)
+        async def policies() -> list[dict[str, Any]]:
+            return await self.api.policies(self.settings.namespaces)
+
+        return PolicyRivals(policy, policies, self._same_registry, self.parse)
 
     @asynccontextmanager
     async def _connect(self, policy: ParsedPolicy) -> AsyncIterator[Registry]:
         """Open the registry of `policy`, as what it turns out to be."""
         spec = policy.registry
+        series = self.metrics.policies.find(policy.namespace, policy.name)
         credentials = PolicyCredentials(
-            self.api, policy, self.clock, self.settings.token_hosts, self.settings.service_account
+            self.api,
+            policy,
+            self.clock,
+            self.settings.token_hosts,
+            self.settings.service_account,
+            series.credential_expires if series is not None else lambda _: None,
         )
         url = await credentials.registry_url()
+        # Where the policy leaves the address to the cluster, it is known only now.
+        if (refusal := self.bounds.registry_refusal(Endpoint.of(url))) is not None:
+            raise RunError(Failure(NotAllowedError.reason, f"spec.registry {refusal}", mendable=True))
         address = RegistryAddress(
             url,
             spec.insecure,
@@ -105,25 +169,39 @@ class Application:
             spec.token_url,
             policy.policy.repositories.literals,
         )
-        async with open_registry(address, credentials, self.clock, self.settings.concurrent_requests) as registry:
-            if registry.openshift:
-                async with self._image_streams(policy, registry, credentials) as streams:
-                    yield streams
-            elif spec.type == "OpenShift":
-                raise RunError(_NOT_OPENSHIFT)
-            else:
-                yield registry
+        own = self._own_limits(policy)
+        with self.gates.lane(Endpoint.of(url).server, policy.namespace, own) as lane:
+            async with open_registry(
+                address, credentials, self.clock, own.most, lane, observer=self.metrics
+            ) as registry:
+                if registry.openshift:
+                    # Its API server is no registry: only the policy's own limits hold there.
+                    async with self._image_streams(policy, registry, credentials, own) as streams:
+                        yield streams
+                elif spec.type == "OpenShift":
+                    raise RunError(_NOT_OPENSHIFT)
+                else:
+                    yield registry
+
+    def _own_limits(self, policy: ParsedPolicy) -> OwnLimits:
+        limits = policy.policy.limits
+        most = limits.max_concurrency or self.settings.concurrent_requests
+        return OwnLimits(min(most, self.settings.max_concurrency), limits.requests_per_second or 0)
 
     @asynccontextmanager
     async def _image_streams(
-        self, policy: ParsedPolicy, registry: DistributionRegistry, credentials: PolicyCredentials
+        self,
+        policy: ParsedPolicy,
+        registry: DistributionRegistry,
+        credentials: PolicyCredentials,
+        own: OwnLimits,
     ) -> AsyncIterator[Registry]:
         """Open the image streams behind OpenShift's registry, with the token of the policy's ServiceAccount."""
         account = policy.registry.service_account_name
         if account is None:
             raise RunError(_NO_ACCOUNT)
         async with client.ApiClient(_as_policy(credentials)) as api_client:
-            api = ImageAPI(api_client)
+            api = ImageAPI(api_client, Lane(None, policy.namespace, own))
             if not await api.available():
                 raise RunError(_NOT_OPENSHIFT)
             yield OpenShiftRegistry(
@@ -132,7 +210,7 @@ class Application:
                 policy.policy.repositories,
                 policy.policy.tag_date,
                 f"{policy.namespace}:{account}",
-                self.settings.concurrent_requests,
+                own.most,
             )
 
 
@@ -175,10 +253,16 @@ async def images_in_use() -> Listing:
 
 
 @asynccontextmanager
-async def open_application(settings: Settings) -> AsyncIterator[Application]:
+async def open_application(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Application]:
     """Build the application with the cluster's own configuration, or else with the kubeconfig."""
+    clock = SystemClock()
     async with _own_client() as api_client:
-        yield Application(settings, KubernetesAPI(api_client), RawAPI(api_client), SystemClock())
+        election: Election = Alone()
+        if settings.leader_election:
+            lease = OwnLease(KubernetesAPI(api_client), settings.namespace)
+            election = LeaseElection(lease, settings.identity, settings.lease_seconds, clock, MachineTime())
+        api = KubernetesAPI(api_client, election.objection)
+        yield Application(settings, api, RawAPI(api_client), clock, metrics=metrics, election=election)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from registry_cleanup.domain.published import Published
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Failure
 from registry_cleanup.domain.tally import Tally
-from registry_cleanup.ports import InterruptedRunError, Registry, RunError, Scan, World
+from registry_cleanup.ports import InterruptedRunError, Registry, RunError, Scan, TimedOutError, World
 
 _IMPOSSIBLE = {
     Deletion.DISABLED: Failure(
@@ -90,12 +90,15 @@ class Apply:
 
     async def _prune_unless_stopped(self, plan: RepositoryPlan, deletion: Deletion) -> None:
         """Prune one repository, beside others, unless one of them stopped the run."""
+        self._stop_if_late()
         if self.stopped is not None:
+            self._leave_if_late(plan)
             return
         try:
             await self._prune(plan, deletion)
         except InterruptedRunError as error:
             self._stop(error)
+            self._leave_if_late(plan)
         except RunError as error:
             if error.failure.stops_run or error.failure.blocks:
                 self._stop(error)
@@ -108,6 +111,16 @@ class Apply:
         if self.stopped is None:
             self.stopped = error
 
+    def _leave_if_late(self, plan: RepositoryPlan) -> None:
+        if isinstance(self.stopped, TimedOutError):
+            self.tally.leave(plan.repository)
+
+    def _stop_if_late(self) -> None:
+        """Let nothing more be deleted once the time of the run is over."""
+        deadline = self.tally.order.deadline
+        if deadline is not None and self.world.clock.now() >= deadline:
+            self._stop(TimedOutError("the time of the run is over"))
+
     async def _prune(self, plan: RepositoryPlan, deletion: Deletion) -> None:
         without_effect: Failure | None = None
 
@@ -118,11 +131,15 @@ class Apply:
             # Here, not between two outcomes: all tags of one digest have the same end, and are counted.
             if without_effect is not None:
                 raise RunError(without_effect)
+            self._stop_if_late()
+            if isinstance(self.stopped, TimedOutError):
+                raise TimedOutError(str(self.stopped))
             if self.stopped is not None:
                 raise InterruptedRunError("another repository's failure stopped the run")
             await self.world.guard.proceed()
             # Last, so that as little as possible comes between this and the deletion.
             now = await self.scan.since()
+            self.world.guard.unless_halted()  # which may have waited for a watch to be mended
             if now is not used.in_use and now != used.in_use:
                 used = UsedSince(plan, now)
             # What refers to a manifest is found only as that goes: no plan said that it is in use.
@@ -146,6 +163,7 @@ class Apply:
 
     def _settle(self, repository: str, outcomes: Sequence[ItemOutcome]) -> None:
         if outcomes:
+            self.tally.advance_in(repository)
             tried = [(item.tag, item.digest) for item in outcomes]
             gone = [(item.tag, item.digest) for item in outcomes if item.outcome in _GONE]
             self.published = self.published.settled(repository, gone, tried)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
+
+# Nobody tells when there is a reason to stop: whoever waits asks so often.
+_ASK_SECONDS = 0.25
 
 
 async def for_each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[None]], concurrency: int) -> None:
@@ -24,3 +27,18 @@ async def for_each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[Non
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def unless(halt: Callable[[], str | None], work: Coroutine[None, None, None]) -> str | None:
+    """Do `work`, or stop it as soon as `halt` gives a reason, which is returned; None if `work` came to its end."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({task}, timeout=_ASK_SECONDS))[0]:
+            if (reason := halt()) is not None:
+                return reason
+        task.result()
+        return None
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

@@ -8,35 +8,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from registry_cleanup.application import Application
+from registry_cleanup.demands import Demands
+from registry_cleanup.domain.news import News
 from registry_cleanup.domain.run import Conflict, Failure, Phase, RunOrder, RunReport, Trigger
-from registry_cleanup.domain.schedule import Due, State, Wait, due
+from registry_cleanup.domain.schedule import Due, Missed, Wait, due
 from registry_cleanup.kube.guard import change
-from registry_cleanup.kube.spec import APPROVE_ANNOTATION, InvalidSpecError, ParsedPolicy, parse_policy
-from registry_cleanup.kube.status import parse_time
+from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy
+from registry_cleanup.places import Seat
 from registry_cleanup.ports import InterruptedRunError, RunError
 from registry_cleanup.standing import Standing
 
 _log = logging.getLogger(__name__)
 
-_FIRST_RETRY = timedelta(seconds=10)
-_LAST_RETRY = timedelta(minutes=10)
 # A run that stopped for what no event has told yet is not begun again at once.
 _REST = timedelta(seconds=5)
 _MUTE_REST = timedelta(minutes=1)
-# asyncio's clocks take no longer waits; waking once a day costs nothing.
-_LONGEST_WAIT = timedelta(days=1)
+# A clock that is set forward during a longer wait is noticed late. Waking asks nobody, and costs next to nothing.
+_LONGEST_WAIT = timedelta(minutes=10)
 DELETED = "the policy was deleted"
 
 Notify = Callable[[Mapping[str, Any], bool, str, str], None]
 """Posts an Event about a resource: whether it is a warning, its reason, and what it says."""
-Place = Callable[[str], AbstractAsyncContextManager[None]]
-"""Waits for a place to run at a registry."""
+Place = Callable[[str], AbstractAsyncContextManager[Seat]]
+"""Waits for a place to run, as one of a namespace."""
 Spread = Callable[[ParsedPolicy, Sequence[Conflict]], None]
 """Tells the other policies of all conflicts of one."""
 
@@ -52,26 +52,28 @@ class PolicyTask:
     def __init__(
         self, application: Application, notify: Notify, place: Place, spread: Spread, body: Mapping[str, Any]
     ) -> None:
-        self.standing = Standing(application.api, application.clock, body, lambda: self.halt(DELETED))
+        self.standing = Standing(
+            application.api, application.clock, body, lambda: self.halt(DELETED), application.metrics.policies
+        )
         self._application = application
         self._notify = notify
         self._place = place
         self._spread = spread
         self._woken = asyncio.Event()
         self._halted: str | None = None
-        self._retry_at: datetime | None = None
-        self._attempts = 0
+        jitter = timedelta(seconds=application.settings.schedule_jitter_seconds)
+        self._demands = Demands(lambda: self.standing.status, lambda: application.withheld, body, jitter)
+        self._news = News()
+        self._patience: asyncio.Timeout | None = None
         self._rest_until: datetime | None = None
-        self._vain_approval: str | None = None
-        self._told_approval: str | None = None
-        self._withdrawn = not _bears_approval(body)
         self.task = asyncio.create_task(self._live(), name=f"policy {body['metadata']['uid']}")
 
     def observe(self, body: Mapping[str, Any]) -> None:
         """Wake for what is new in the resource."""
-        if body["metadata"]["generation"] != self.standing.body["metadata"]["generation"]:
-            self._retry_at, self._attempts, self._rest_until, self._vain_approval = None, 0, None, None
-        self._withdrawn = self._withdrawn or not _bears_approval(body)
+        changed = body["metadata"]["generation"] != self.standing.body["metadata"]["generation"]
+        if changed:
+            self._rest_until = None
+        self._demands.observe(body, changed=changed)
         self.standing.body = body
         self._woken.set()
 
@@ -79,6 +81,9 @@ class PolicyTask:
         """End, after the run under way has stopped at its next safe point."""
         self._halted = reason
         self._woken.set()
+        if self._patience is not None:  # it waits for a place that it needs no more
+            self._patience.reschedule(0)
+            self._patience = None
 
     async def _live(self) -> None:
         await self._bury_interrupted()
@@ -88,69 +93,100 @@ class PolicyTask:
                 wait = await self._step()
             except Exception:  # a bug in one policy's run must not silence the policy, nor any other
                 _log.exception("unexpected error", extra={"policy": self.standing.name})
-                self._put_off()
-                wait = Wait(self._retry_at)
+                self._demands.put_off(self._now())
+                wait = Wait(self._demands.retry_at)
             await self._sleep(wait)
         await self.standing.settle()
 
     async def _step(self) -> Wait:
         """Do what is due, if anything is; say how long to wait."""
         try:
-            policy = parse_policy(self.standing.body)
+            policy = self._application.parse(self.standing.body)
         except InvalidSpecError as error:
-            if await self.standing.write(self.standing.writer().invalid(str(error))):
-                self._notify(self.standing.body, True, "InvalidSpec", str(error))
+            if await self.standing.write(self.standing.writer().invalid(str(error), error.reason)):
+                self._tell(error.reason, str(error), warning=True)
             return Wait(None)
         await self._note_withdrawal()
         if policy.suspend:
             await self.standing.write(self.standing.writer().suspended())
             await self._review_conflicts(policy)
             return Wait(None)
-        what = due(self._state(policy), self._now())
+        what = due(self._demands.state(policy), self._now())
+        if isinstance(what, Missed):
+            await self._miss(what.time)
+            return Wait(self._now())
         if isinstance(what, Wait):
-            self._tell_vain_approval(policy)
-            await self._review_conflicts(policy)
+            await self._idle(policy, what)
             return what
         if self._rest_until is not None and self._now() < self._rest_until:
             return Wait(self._rest_until)
-        async with self._place(policy.policy.registry):
-            if self._outdated(policy) is None:
+        async with self._placed(policy.namespace) as seat:
+            if seat is not None and self._outdated(policy) is None:
                 # While the run waited for its place, a request may have come, or an approval gone.
-                policy = parse_policy(self.standing.body)
-                what = due(self._state(policy), self._now())
+                policy = self._application.parse(self.standing.body)
+                what = due(self._demands.state(policy), self._now())
                 if isinstance(what, Due):
-                    await self._run(policy, what)
+                    await self._run(policy, what, seat)
         return Wait(self._now())
 
-    async def _run(self, policy: ParsedPolicy, asked: Due) -> None:
+    async def _idle(self, policy: ParsedPolicy, wait: Wait) -> None:
+        """Tell what a policy waits for, and what it would wait for in vain."""
+        if policy.schedule is not None and self._demands.retry_at is None:
+            # Where it was missed, or an administrator has changed the jitter since, no run has told.
+            await self.standing.write(self.standing.writer().waiting(wait.until))
+        if (vain := self._demands.vain_approval(policy)) is not None:
+            self._tell("OtherPlanApproved", vain, warning=True)
+        await self._review_conflicts(policy)
+
+    @asynccontextmanager
+    async def _placed(self, namespace: str) -> AsyncIterator[Seat | None]:
+        """Wait for a place; None if the task is to end before there is one."""
+        async with AsyncExitStack() as stack:
+            seat = None
+            try:
+                async with asyncio.timeout(None) as self._patience:
+                    seat = await stack.enter_async_context(self._place(namespace))
+            except TimeoutError:
+                pass  # halted
+            finally:
+                self._patience = None
+            yield seat
+
+    async def _run(self, policy: ParsedPolicy, asked: Due, seat: Seat) -> None:
         standing, now = self.standing, self._now()
         order = RunOrder(
             f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
             asked.trigger,
             asked.plan_only,
             now,
-            self._asked(policy),
-            self._approval(policy),
+            self._demands.asked(policy),
+            self._demands.approval(policy),
             self._references_before(policy),
             asked.trigger is Trigger.REQUEST,
+            asked.scheduled_for,
+            now + policy.timeout,
+            standing.status.next_repository,
+            self._demands.repeated(asked.trigger),
+            None if policy.dry_run else self._application.withheld,
         )
         failed_before = standing.status.failed
         standing.run_begins()
         await standing.write(standing.writer(policy.generation).running(order))
-        report = await self._report(policy, order)
+        report = await self._report(policy, order, seat)
         interrupted = report.phase is Phase.INTERRUPTED
         if interrupted:
             if self._halted == DELETED:
                 return  # nobody is left to be told
             if self._outdated(policy) is None:
                 self._rest_until = self._now() + (_MUTE_REST if standing.mute else _REST)
+        timetable = self._demands.timetable(policy)
         status = standing.writer(policy.generation).finished(
             report,
             failed_before=failed_before,
-            handled_request=self._handled(policy, report),
-            handled_approval=self._handled_approval(order, report),
-            scheduled_for=asked.scheduled_for if not interrupted else None,
-            next_time=policy.schedule.after(self._now()) if policy.schedule is not None else None,
+            handled_request=self._demands.handled(policy, report),
+            handled_approval=self._demands.handled_approval(order, report),
+            next_time=timetable.next_start(self._now()) if timetable is not None else None,
+            history_limit=policy.history_limit,
         )
         if report.conflicts is not None:
             # A dry run blocks nobody, so it has no say over a younger policy.
@@ -158,12 +194,10 @@ class PolicyTask:
             status = standing.conflicts_found(status, policy.generation, found)
         planned = status.plan is not None and status.plan.observed_generation == policy.generation
         if planned:
-            self._retry_at, self._attempts = None, 0
+            self._demands.planned()
         elif self._outdated(policy) is None:  # else something else is to be planned, at once
-            self._put_off()
-        if not interrupted and not order.plan_only:
-            vain = not report.approval_taken and status.plan is not None and status.plan.hash == order.approval
-            self._vain_approval = order.approval if vain else None
+            self._demands.put_off(self._now())
+        self._demands.ended(order, report, status)
         await standing.write(status)
         if report.conflicts is not None and not policy.dry_run and self._outdated(policy) is None:
             self._spread(policy, standing.conflicts)
@@ -171,9 +205,26 @@ class PolicyTask:
             return
         what = "Plan" if order.plan_only else "Run"
         failed = report.phase not in (Phase.SUCCEEDED, Phase.AWAITING_APPROVAL)
-        self._notify(standing.body, failed, f"{what}{report.phase.value}", f"{order.trigger.value}: {report.message}")
+        reason, message = f"{what}{report.phase.value}", f"{order.trigger.value}: {report.message}"
+        # Who asks for a run is told of its end.
+        self._tell(reason, message, warning=failed, always=asked.trigger is Trigger.REQUEST)
 
-    async def _report(self, policy: ParsedPolicy, order: RunOrder) -> RunReport:
+    async def _miss(self, time: datetime) -> None:
+        """Tell that a scheduled time passed without a run, once; it counts as answered then."""
+        message = (
+            f"the run of {time:%Y-%m-%dT%H:%M:%SZ} could not start within spec.startingDeadlineSeconds, and is left "
+            "out, with any before it; the next one follows the schedule"
+        )
+        _log.warning(message, extra={"policy": self.standing.name})
+        await self.standing.write(self.standing.writer().missed(time))
+        self._tell("MissedSchedule", message, warning=True)
+
+    def _tell(self, reason: str, message: str, *, warning: bool, always: bool = False) -> None:
+        """Post an Event; what happens again and again is told once in a while, unless it is to be told `always`."""
+        if self._news.is_news(reason, message, self._now()) or always:
+            self._notify(self.standing.body, warning, reason, message)
+
+    async def _report(self, policy: ParsedPolicy, order: RunOrder, seat: Seat) -> RunReport:
         """Run; a mistake of ours ends this run, and is told like any other failure.
 
         Where the operator may not write the status it does nothing: nobody would learn what it did.
@@ -181,16 +232,36 @@ class PolicyTask:
         if self.standing.mute:
             message = "the operator may not patch registrycleanuppolicies/status, so it does nothing: grant it that"
             _log.error(message, extra={"policy": self.standing.name})
-            return RunReport(order, Phase.INTERRUPTED, self._now(), message=message)
+            return self._counted(
+                policy,
+                RunReport(
+                    order, Phase.INTERRUPTED, self._now(), message=message, next_repository=order.first_repository
+                ),
+            )
         try:
-            return await self._application.run(policy, order, lambda: self._outdated(policy))
+            return await self._application.run(policy, order, lambda: self._outdated(policy), seat.aside)
         except Exception as error:
             _log.exception("unexpected error", extra={"policy": self.standing.name, "run": order.id})
             message = (
                 f"an unexpected error ended the run ({type(error).__name__}); the operator's log has it: report it"
             )
             failure = Failure("InternalError", message)
-            return RunReport(order, Phase.FAILED, self._now(), failures=(failure,), message=message)
+            return self._counted(
+                policy,
+                RunReport(
+                    order,
+                    Phase.FAILED,
+                    self._now(),
+                    failures=(failure,),
+                    message=message,
+                    next_repository=order.first_repository,
+                ),
+            )
+
+    def _counted(self, policy: ParsedPolicy, report: RunReport) -> RunReport:
+        """Return `report` of a run that the application knows nothing of; it is told as any other."""
+        self._application.ended(policy, report)
+        return report
 
     async def _review_conflicts(self, policy: ParsedPolicy) -> None:
         """Look again at conflicts that an operator before this one found: a rival may have gone in between."""
@@ -198,7 +269,9 @@ class PolicyTask:
             return
         self.standing.run_begins()
         try:
-            async with self._place(policy.policy.registry):
+            async with self._placed(policy.namespace) as seat:
+                if seat is None:
+                    return
                 found = await self._application.conflicts(policy)
         except (RunError, InterruptedRunError):
             return  # the next step looks again
@@ -210,83 +283,26 @@ class PolicyTask:
         """Return what the events so far say against a run of `policy`; None if nothing does."""
         return self._halted or change(policy, self.standing.body)
 
-    # Requests and approvals
-
-    def _asked(self, policy: ParsedPolicy) -> str | None:
-        """Return the request to prune that has not been answered yet, if there is one."""
-        asked = not policy.dry_run and policy.request != self.standing.status.last_handled_run_request
-        return policy.request if asked else None
-
-    def _handled(self, policy: ParsedPolicy, report: RunReport) -> str | None:
-        """Return the last answered request: one that was interrupted is asked again after the interruption."""
-        if report.phase is Phase.INTERRUPTED or policy.request is None:
-            return self.standing.status.last_handled_run_request
-        return policy.request
-
-    def _approval(self, policy: ParsedPolicy) -> str | None:
-        """Return the approval that no run has taken note of yet, if there is one."""
-        asked = not policy.dry_run and policy.approval != self.standing.status.last_handled_approval
-        return policy.approval if asked else None
-
-    def _handled_approval(self, order: RunOrder, report: RunReport) -> str | None:
-        """Return the last approval that a run took note of; one that was interrupted takes note of it again."""
-        taken = report.approval_taken and report.phase is not Phase.INTERRUPTED
-        return order.approval if taken else self.standing.status.last_handled_approval
-
     def _references_before(self, policy: ParsedPolicy) -> int | None:
         """Return how much was in use at the last look by the same spec; None where there was none."""
         last = self.standing.status.in_use
         return last.references if last is not None and last.observed_generation == policy.generation else None
 
-    def _tell_vain_approval(self, policy: ParsedPolicy) -> None:
-        """Post an Event, once, about an approval that starts nothing: nothing else would tell before the next run."""
-        status = self.standing.status
-        known = (None, self._told_approval, status.last_handled_approval)
-        if policy.dry_run or status.plan is None or policy.approval in (*known, status.plan.hash):
-            return
-        self._told_approval = policy.approval
-        message = (
-            f"{APPROVE_ANNOTATION} names another plan than the published one, {status.plan.hash}, and approves nothing"
-        )
-        self._notify(self.standing.body, True, "OtherPlanApproved", message)
-
     async def _note_withdrawal(self) -> None:
         """Forget the approval that was taken note of once its annotation was gone: the plan may be approved anew."""
-        if self._withdrawn:
-            self._withdrawn, self._vain_approval = False, None
+        if self._demands.withdrawn():
             status = self.standing.status
             await self.standing.write(status.model_copy(update={"last_handled_approval": None}))
-
-    def _state(self, policy: ParsedPolicy) -> State:
-        status = self.standing.status
-        plan = status.plan
-        return State(
-            policy.generation,
-            plan.observed_generation if plan is not None else None,
-            parse_time(plan.generated_at) if plan is not None else None,
-            policy.request,
-            status.last_handled_run_request,
-            policy.schedule,
-            parse_time(status.last_schedule_time),
-            policy.dry_run,
-            self._retry_at,
-            policy.approval,
-            status.last_handled_approval,
-            plan.hash if plan is not None else None,
-            self._vain_approval,
-        )
 
     async def _bury_interrupted(self) -> None:
         """Say of a run that status shows as running, from before this process, that it was interrupted."""
         last = self.standing.status.last_run
         if last is not None and last.phase is Phase.RUNNING:
             message = "the operator ended during this run; it is done again"
-            await self.standing.write(self.standing.writer().interrupted(message))
-
-    def _put_off(self) -> None:
-        delay = min(_FIRST_RETRY * 2**self._attempts, _LAST_RETRY)
-        self._attempts = min(self._attempts + 1, 10)
-        self._retry_at = self._now() + delay
+            # Of the generation since then nothing is known yet.
+            writer = self.standing.writer(self.standing.status.observed_generation)
+            if await self.standing.write(writer.interrupted(message)):
+                self._tell("RunInterrupted", f"{last.trigger.value}: {message}", warning=True)
 
     async def _sleep(self, wait: Wait) -> None:
         seconds = None
@@ -300,7 +316,3 @@ class PolicyTask:
 
     def _now(self) -> datetime:
         return self._application.clock.now()
-
-
-def _bears_approval(body: Mapping[str, Any]) -> bool:
-    return bool((body["metadata"].get("annotations") or {}).get(APPROVE_ANNOTATION))

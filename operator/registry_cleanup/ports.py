@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -41,6 +41,18 @@ class InterruptedRunError(Exception):
     """The run must stop before its next deletion; the message says why."""
 
 
+class TimedOutError(InterruptedRunError):
+    """The time of the run is over, before its next deletion; the next run goes on from here."""
+
+
+Objection = Callable[[], str | None]
+"""Says, at once, why nothing may be changed any more; None where nothing speaks against it."""
+
+
+def no_objection() -> None:
+    """Speak against nothing."""
+
+
 class CredentialKind(Enum):
     """How a credential is presented."""
 
@@ -74,6 +86,12 @@ class CredentialSource(Protocol):
     async def credential(self) -> Credential | None:
         """Return a credential that is valid for minutes to come; None to stay anonymous. Raises `RunError`."""
 
+    async def renew(self, refused: Credential) -> bool:
+        """Read the credential anew, since `refused` was not accepted; say whether it is another one by now.
+
+        Raises `RunError`.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryAddress:
@@ -98,12 +116,34 @@ Proceed = Callable[[Digest, Collection[str]], Awaitable[bool]]
 """Says right before a deletion whether a digest, with these tags on it, may go; see `Registry.prune`."""
 
 
+class Passage(Protocol):
+    """What every request to a registry passes: it bounds how many are under way, and how many begin in a second."""
+
+    async def enter(self, *, first: bool = False) -> None:
+        """Wait until one more request may begin; whoever was let through calls `leave` when its answer has come.
+
+        Args:
+            first: whether it goes before all others that wait, since it follows a look that must not grow old.
+        """
+
+    def leave(self) -> None:
+        """Say that a request has ended, however it did."""
+
+    def follow(self) -> None:
+        """Count a request that follows another at once: the next one waits for both."""
+
+
 class Registry(Protocol):
     """A registry as one policy sees it, with that policy's credential."""
 
     @property
     def host(self) -> str:
         """Host and port, as a plan's hash has it."""
+
+    @property
+    def claimed_as(self) -> str:
+        """The name under which runs claim its repositories from each other; one name for one registry."""
+        return self.host
 
     async def clock_offset(self) -> timedelta | None:
         """Return the registry's clock minus ours, by its `Date`; None where it sends none."""
@@ -191,6 +231,27 @@ class Workloads(Protocol):
         """
 
 
+class Visit(Protocol):
+    """What a run has of a registry to itself."""
+
+    def claim(self, repositories: Collection[str]) -> bool:
+        """Claim repositories until the visit ends, once in a visit.
+
+        Return whether they are the run's own, and what was read of them since the visit began still holds. Else `wait`,
+        and read again.
+        """
+
+    async def wait(self) -> None:
+        """Wait until all that was claimed is the run's own; raise `InterruptedRunError` if it must stop before."""
+
+
+class Claims(Protocol):
+    """Keeps runs that prune out of each other's repositories: each would count on what the other takes away."""
+
+    def visit(self, registry: str) -> AbstractContextManager[Visit]:
+        """Begin to read at a registry, by the name that `Registry.claimed_as` gives it."""
+
+
 class PlanStore(Protocol):
     """Where a policy's published plan and its last report outlive the operator. Every call may raise `RunError`."""
 
@@ -213,6 +274,14 @@ class Guard(Protocol):
     async def proceed(self) -> None:
         """Raise `InterruptedRunError` if the policy is gone, replaced, changed, suspended or made a dry run."""
 
+    def unless_halted(self) -> None:
+        """Raise `InterruptedRunError` for what is known without asking anybody, and so at once."""
+        return
+
+    async def doubt(self) -> Failure | None:
+        """Return why a run may only plan, whatever it was told; None where nothing speaks against pruning."""
+        return None
+
 
 class Audit(Protocol):
     """Where every verdict that prunes and every outcome is written down."""
@@ -233,6 +302,22 @@ class Audit(Protocol):
         """Write down the end of a run."""
 
 
+class Observer(Protocol):
+    """Who counts what is asked of the world."""
+
+    def requested(self, method: str, status: int | None, *, again: bool) -> None:
+        """Count one request to a registry or its token service.
+
+        Args:
+            method: of HTTP.
+            status: of the answer; None where none came.
+            again: whether it repeats one that failed.
+        """
+
+    def scanned(self, seconds: float, *, whole: bool) -> None:
+        """Count a look at what is in use that took so long; it is in doubt where it was not `whole`."""
+
+
 class Clock(Protocol):
     """The time of day; the only place where anybody asks for it."""
 
@@ -251,6 +336,7 @@ class World:
         store: where the published plan outlives the operator.
         workloads: what the cluster uses.
         rivals: who else prunes there.
+        claims: keeps other runs out of its repositories while it prunes.
     """
 
     guard: Guard
@@ -259,3 +345,4 @@ class World:
     store: PlanStore
     workloads: Workloads
     rivals: Rivals
+    claims: Claims

@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 Connect = Callable[[ParsedPolicy], AbstractAsyncContextManager[Registry]]
 """Opens the registry of a policy, with that policy's credential and no other."""
+Parse = Callable[[Mapping[str, Any]], ParsedPolicy]
+"""Returns the policy that a resource spells, or raises `InvalidSpecError`."""
 Resolve = Callable[[str, int], Awaitable[Collection[str]]]
 """Returns the addresses of a host at a port; none where it has no name or nobody answers in time."""
 
@@ -51,11 +53,13 @@ class PolicyRivals(Rivals):
         policy: ParsedPolicy,
         policies: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
         registries: SameRegistry,
+        parse: Parse = parse_policy,
     ) -> None:
-        """Find the rivals of `policy` among the resources that `policies` reads, whenever asked."""
+        """Find the rivals of `policy` among the resources that `policies` reads, whenever asked, and `parse` parses."""
         self._policy = policy
         self._policies = policies
         self._registries = registries
+        self._parse = parse
 
     @override
     async def at(self, registry: Registry, repositories: Sequence[str]) -> Sequence[Rival]:
@@ -88,7 +92,7 @@ class PolicyRivals(Rivals):
         except APIError as error:
             message = f"the other policies could not be read, so one of them may conflict{right_to_policies(error)}"
             raise InterruptedRunError(message) from error
-        others = [live_policy(body) for body in bodies if body["metadata"]["uid"] != self._policy.uid]
+        others = [live_policy(body, self._parse) for body in bodies if body["metadata"]["uid"] != self._policy.uid]
         return [other for other in others if other is not None]
 
     def _rival(self, other: ParsedPolicy) -> Rival:
@@ -102,12 +106,15 @@ class PolicyRivals(Rivals):
         )
 
 
-def live_policy(body: Mapping[str, Any]) -> ParsedPolicy | None:
-    """Return the policy of a resource if it prunes; suspended, dry-run, invalid and dying ones block nobody."""
+def live_policy(body: Mapping[str, Any], parse: Parse = parse_policy) -> ParsedPolicy | None:
+    """Return the policy of a resource if it prunes.
+
+    Suspended, dry-run and dying ones block nobody, nor do those that are invalid or not allowed.
+    """
     if body["metadata"].get("deletionTimestamp") is not None:
         return None
     try:
-        policy = parse_policy(body)
+        policy = parse(body)
     except InvalidSpecError:
         return None
     return None if policy.suspend or policy.dry_run else policy

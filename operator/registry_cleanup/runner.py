@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -17,10 +18,11 @@ from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.ownership import idle_globs, needs
 from registry_cleanup.domain.plan import RepositoryPlan, conflicting, plan_repository
 from registry_cleanup.domain.policy import Policy
+from registry_cleanup.domain.progress import planning_deadline, rotated
 from registry_cleanup.domain.published import APPROVAL_LASTS, Published
 from registry_cleanup.domain.run import Failure, RunOrder, RunReport, ScanSummary, clock_skewed
 from registry_cleanup.domain.tally import Tally
-from registry_cleanup.ports import InterruptedRunError, Registry, RunError, Scan, World
+from registry_cleanup.ports import InterruptedRunError, Registry, RunError, Scan, TimedOutError, Visit, World
 
 _SKEWED = Failure(
     "ClockSkew",
@@ -48,10 +50,16 @@ class Runner:
                 # Where the policy leaves the address to the cluster, it is known only now.
                 tally.policy = replace(self._policy, registry=registry.host)
                 await _Run(tally, registry, self._world).run()
+        except TimedOutError:
+            tally.late = True
         except InterruptedRunError as stop:
             tally.interrupted = str(stop)
         except RunError as error:
             self._fail(tally, error.failure)
+        if tally.late and tally.interrupted is None:
+            # First: it says how far the run came, whatever else went wrong on the way.
+            tally.failures.insert(0, timeout := tally.timeout())
+            self._world.audit.failure(timeout)
         await self._write_report(tally)
         report = tally.finished(self._world.clock.now())
         self._world.audit.finished(report)
@@ -92,10 +100,16 @@ class _Run:
     world: World
     rivals: list[Rival] = field(default_factory=list)
     published: Published | None = None
+    unread: deque[str] = field(default_factory=deque)
 
     async def run(self) -> None:
-        async with self._scan() as scan:
-            await self._run(scan)
+        """Have what may be pruned to itself from before it is read for the plan until the end."""
+        with self.world.claims.visit(self.registry.claimed_as) as visit:
+            async with AsyncExitStack() as stack:
+                scan = await self._gather(visit, stack)
+                # Where nothing could be read there is nothing to publish.
+                if scan is not None and self.tally.summary is not None:
+                    await self._carry_out(scan)
 
     @asynccontextmanager
     async def _scan(self) -> AsyncIterator[Scan]:
@@ -108,31 +122,100 @@ class _Run:
             self.tally.scan = scan.summary
             yield scan
 
-    async def _run(self, scan: Scan) -> None:
-        await self._plan(scan.in_use)
-        if self.tally.summary is None:
-            return  # nothing could be read, so there is nothing to publish
+    async def _carry_out(self, scan: Scan) -> None:
+        """Let the guards decide, publish the plan, and prune."""
+        doubt = await self.world.guard.doubt()
+        if doubt is not None and self.tally.order.plan_only:
+            self.tally.doubt = doubt.message
         skewed = await self._clocks_differ()
-        await self._guard(publish=not skewed)
+        await self._guard(publish=not skewed, prunes=doubt is None)
         if skewed:
             raise RunError(_SKEWED)
-        if not self.tally.order.plan_only and self.published is not None:
+        if self.tally.order.plan_only:
+            return
+        if doubt is not None:
+            raise RunError(doubt)
+        if self.published is not None:
             await Apply(self.tally, self.registry, self.world, self.published, scan).run()
 
     # Gather and plan
 
-    async def _plan(self, in_use: InUse) -> None:
-        """Gather and plan every repository that the policy selects."""
+    async def _gather(self, visit: Visit, stack: AsyncExitStack) -> Scan | None:
+        """Look at what is in use and plan, for as long as there is time; None where it came to no look.
+
+        Reading may end anywhere: what was not read whole by then is not planned, and keeps what was published of it.
+        """
+        tally, scan = self.tally, None
+        deadline = planning_deadline(tally.order)
+        left = None if deadline is None else max((deadline - self.world.clock.now()).total_seconds(), 0.0)
+        time = asyncio.timeout(left)
+        try:
+            async with time:
+                scan = await self._begin(visit, stack)
+                await self._plan(scan.in_use)
+        except TimeoutError:
+            if not time.expired():
+                raise
+            tally.late = True
+            for repository in self.unread:
+                tally.miss_late(repository)
+        if scan is not None and not tally.nothing_read and (tally.selected or not tally.late):
+            tally.summarize(self.world.clock.now())
+        return scan
+
+    async def _begin(self, visit: Visit, stack: AsyncExitStack) -> Scan:
+        """Look at what is in use, until `stack` ends, select repositories, and claim those that may be pruned.
+
+        A run that only plans claims nothing: what it plans of a repository that another run works on may just be going,
+        and does no harm, since whoever prunes by that plan claims, and plans afresh.
+        """
+        async with AsyncExitStack() as first:
+            scan = await first.enter_async_context(self._scan())
+            selected = await self._select()
+            if visit.claim(self._own(selected)):
+                await stack.enter_async_context(first.pop_all())
+                return scan
+        await visit.wait()
+        # That may have taken hours: whatever was seen before is old, the list, the rivals and what is in use. What was
+        # not selected or not the policy's own then was not claimed, and is left to the next run.
+        scan = await stack.enter_async_context(self._scan())
+        now = frozenset(await self._select())
+        self._take_on([name for name in selected if name in now])
+        return scan
+
+    def _own(self, selected: Sequence[str]) -> Sequence[str]:
+        """Return the repositories that this run may prune in: where an older policy prunes, it touches nothing."""
+        if self.tally.order.plan_only:
+            return ()
+        return [repository for repository in selected if not yields(self.rivals, repository)]
+
+    async def _select(self) -> Sequence[str]:
+        """Return the repositories that the policy selects; find out what can be deleted there, and who else prunes.
+
+        Who was a rival before stays one in this run: what was left to it is not claimed.
+        """
         tally = self.tally
         names = await self.registry.repositories()
-        selected = list(filter(tally.policy.repositories.selects, names))
+        selected = rotated(filter(tally.policy.repositories.selects, names), tally.order.first_repository)
+        self._take_on(selected)
         if selected:
             if tally.policy.repositories.literals is None:
                 tally.idle_globs = idle_globs(tally.policy, names)
             tally.support = await self.registry.deletion(selected)
-        self.rivals = list(await self.world.rivals.at(self.registry, selected))
-        tally.conflicts = conflicts(self.rivals, selected)
-        for repository in selected:
+        rivals = await self.world.rivals.at(self.registry, selected)
+        tally.conflicts = conflicts(rivals, selected)
+        self.rivals.extend(rivals)
+        return selected
+
+    def _take_on(self, selected: Sequence[str]) -> None:
+        self.tally.selected = tuple(selected)
+        self.unread = deque(selected)
+
+    async def _plan(self, in_use: InUse) -> None:
+        """Gather and plan every repository that the run has taken on."""
+        tally = self.tally
+        while self.unread:
+            repository = self.unread[0]
             try:
                 await self._plan_repository(repository, in_use)
             except RunError as error:
@@ -140,8 +223,7 @@ class _Run:
                     raise
                 tally.miss(repository, error.failure.reason, error.listed)
                 self._fail(replace(error.failure, repository=repository))
-        if not tally.nothing_read:
-            tally.summarize(self.world.clock.now())
+            self.unread.popleft()
 
     async def _plan_repository(self, repository: str, in_use: InUse) -> None:
         await self.world.guard.proceed()
@@ -170,10 +252,11 @@ class _Run:
         offsets = (await self.world.guard.clock_offset(), await self.registry.clock_offset())
         return any(map(clock_skewed, offsets))
 
-    async def _guard(self, *, publish: bool) -> None:
+    async def _guard(self, *, publish: bool, prunes: bool) -> None:
         """Decide what may go, by the plan that was published before; then publish this one.
 
-        Times of publication by a clock that is wrong would be wrong: such a plan starts no grace period.
+        Times of publication by a clock that is wrong would be wrong: such a plan starts no grace period. A run that
+        may not prune uses up no approval.
         """
         tally, now = self.tally, self.world.clock.now()
         if tally.summary is None:
@@ -183,7 +266,7 @@ class _Run:
         if (approval := tally.order.approval) is not None:
             approves = _approves(approval, before, tally.summary.hash, now)
             tally.other_approval = not approves
-            taken = approves and publish and not tally.order.plan_only
+            taken = approves and publish and prunes and not tally.order.plan_only
             if taken:
                 before = before.approve(now)
         guarded = await asyncio.to_thread(

@@ -9,25 +9,50 @@ from typing import Any
 
 from registry_cleanup.domain.run import Conflict
 from registry_cleanup.kube.api import APIError, ForbiddenError, KubernetesAPI, NotThereError
+from registry_cleanup.kube.figures import spec_figures, status_figures
 from registry_cleanup.kube.status import PolicyStatus, parse_status
 from registry_cleanup.kube.writer import StatusWriter
 from registry_cleanup.ports import Clock
+from registry_cleanup.telemetry import PolicyCollector
 
 _log = logging.getLogger(__name__)
+
+# Each try takes minutes by itself where the API server gives no answer.
+_AGAIN_AFTER = 30.0
 
 
 class Standing:
     """The status of one policy. What the resource said of it is read once, in the beginning.
 
     Attributes:
-        body: the resource, as the last event showed it.
-        status: as it is now.
         mute: whether the operator may not write it: then nobody would learn what a run did.
     """
 
-    def __init__(self, api: KubernetesAPI, clock: Clock, body: Mapping[str, Any], gone: Callable[[], None]) -> None:
-        """Begin with what `body` says; call `gone` where the policy turns out to be deleted."""
-        self.body = body
+    def __init__(
+        self,
+        api: KubernetesAPI,
+        clock: Clock,
+        body: Mapping[str, Any],
+        gone: Callable[[], None],
+        metrics: PolicyCollector,
+        *,
+        again_after: float = _AGAIN_AFTER,
+    ) -> None:
+        """Begin with what `body` says.
+
+        Args:
+            api: with the operator's own rights.
+            clock: of the operator.
+            body: the resource, as the first event shows it.
+            gone: is called where the policy turns out to be deleted.
+            metrics: show what the policy has come to, from now on until it is deleted.
+            again_after: seconds after which a status that could not be published is tried again.
+        """
+        self._again_after = again_after
+        self._again: asyncio.Task[None] | None = None
+        metadata = body["metadata"]
+        self._body = body
+        self._series = metrics.open(metadata["namespace"], metadata["name"], spec_figures(body, clock.now()))
         self.status = parse_status(body.get("status"))
         self.mute = False
         self._api = api
@@ -39,6 +64,31 @@ class Standing:
         self._telling: set[asyncio.Task[bool]] = set()
         known = self.status.condition("PolicyConflict")
         self._inherited = known is not None and known.status != "False"
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The resource, as the last event showed it."""
+        return self._body
+
+    @body.setter
+    def body(self, body: Mapping[str, Any]) -> None:
+        if body["metadata"]["generation"] != self._body["metadata"]["generation"]:
+            self._series.spec(spec_figures(body, self._clock.now()))
+        self._body = body
+
+    @property
+    def status(self) -> PolicyStatus:
+        """The status as it is now."""
+        return self._status
+
+    @status.setter
+    def status(self, status: PolicyStatus) -> None:
+        self._status = status
+        self._series.status(status_figures(status))
+
+    def leave(self) -> None:
+        """Take note that the policy was deleted: metrics show it no more."""
+        self._series.close()
 
     @property
     def name(self) -> str:
@@ -54,7 +104,7 @@ class Standing:
     async def write(self, status: PolicyStatus) -> bool:
         """Remember and publish `status`; say whether it is news.
 
-        What cannot be published is in the log, and is published with the next status.
+        What cannot be published is in the log, and is published as soon as that works: a result is never lost.
         """
         if status == self.status:
             return False
@@ -99,7 +149,9 @@ class Standing:
             self._publish_conflicts()
 
     async def settle(self) -> None:
-        """Wait until all that was told is published."""
+        """Wait until all that was told is published; what could not be published is left to the log."""
+        if self._again is not None:
+            self._again.cancel()
         await asyncio.gather(*self._telling)
 
     def _publish_conflicts(self) -> None:
@@ -121,16 +173,32 @@ class Standing:
                     metadata["namespace"], metadata["name"], metadata["uid"], self.status.as_json()
                 )
             self.mute = False
+            self._forget_again()
         except APIError as error:
             self.mute = isinstance(error, ForbiddenError)
             if isinstance(error, NotThereError) and await self._is_gone():
+                self.leave()
                 self._gone()  # while nobody watched: no event will ever tell
                 return False
             _log.warning(
                 "the status could not be written",
                 extra={"policy": self.name, "cause": str(error), "status": self.status.as_json()},
             )
+            if not isinstance(error, NotThereError) and self._again is None:
+                self._again = asyncio.create_task(self._publish_again(), name=f"status of {self.name}")
         return True
+
+    def _forget_again(self) -> None:
+        """Publish nothing once more: it is published."""
+        if self._again is not None and self._again is not asyncio.current_task():
+            self._again.cancel()
+        self._again = None
+
+    async def _publish_again(self) -> None:
+        """Publish what the status is by then, after a while."""
+        while self._again is not None:
+            await asyncio.sleep(self._again_after)
+            await self._publish()
 
     async def _is_gone(self) -> bool:
         metadata = self.body["metadata"]

@@ -6,46 +6,56 @@ Events only wake the tasks. What one policy finds out about another, that other 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from registry_cleanup.application import Application
 from registry_cleanup.domain.conflict import mirrored
 from registry_cleanup.domain.run import Conflict
 from registry_cleanup.kube.spec import ParsedPolicy
+from registry_cleanup.places import Places
 from registry_cleanup.policy_task import DELETED, Notify, PolicyTask
 from registry_cleanup.rivals import live_policy
 
 
 class Supervisor:
-    """All policies of this process."""
+    """All policies of this process.
+
+    Attributes:
+        places: where their runs take place.
+    """
 
     def __init__(self, application: Application, notify: Notify) -> None:
         self._application = application
         self._notify = notify
-        self._places = Places(application.settings.concurrent_runs)
+        self.places = Places(application.settings.concurrent_runs)
+        application.metrics.observe_queue(
+            lambda: self.places.running, lambda: self.places.waiting + application.claims.waiting
+        )
         self._tasks: dict[str, PolicyTask] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._stopped = False
 
     def observe(self, body: Mapping[str, Any], *, deleted: bool) -> None:
-        """Take note of a policy as an event shows it."""
+        """Take note of a policy as an event shows it; once stopped, of none."""
+        if self._stopped:
+            return
         uid = body["metadata"]["uid"]
         task = self._tasks.get(uid)
         if deleted or body["metadata"].get("deletionTimestamp") is not None:
             if task is not None:
                 task.halt(DELETED)
+                task.standing.leave()
                 del self._tasks[uid]
                 self._leaving.add(task.task)
                 task.task.add_done_callback(self._leaving.discard)
             self._forget(uid)
             return
         if task is None:
-            self._tasks[uid] = PolicyTask(self._application, self._notify, self._places.at, self._spread, body)
+            self._tasks[uid] = PolicyTask(self._application, self._notify, self.places.at, self._spread, body)
         else:
             task.observe(body)
-        if live_policy(body) is None:
+        if live_policy(body, self._application.parse) is None:
             self._forget(uid)
 
     def _spread(self, policy: ParsedPolicy, conflicts: Sequence[Conflict]) -> None:
@@ -63,32 +73,17 @@ class Supervisor:
             if other != uid:
                 task.standing.forget(uid)
 
-    async def stop(self) -> None:
-        """Let every run stop at its next safe point, for as long as the settings allow."""
+    async def stop(self, reason: str, seconds: float) -> None:
+        """Let every run stop at its next safe point, which `reason` is told for, and after so many seconds anyway."""
+        self._stopped = True
         tasks = list(self._tasks.values())
         for task in tasks:
-            task.halt("the operator was stopped")
+            task.halt(reason)
         running = [*(task.task for task in tasks), *self._leaving]
         if running:
-            _, late = await asyncio.wait(running, timeout=self._application.settings.stop_seconds)
+            _, late = await asyncio.wait(running, timeout=seconds)
             for late_task in late:
                 late_task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-
-
-class Places:
-    """Where runs take place: so many at a time in all, and one at a time at each registry.
-
-    Two runs in one repository would each count on tags that the other takes away, such as those that
-    `minTagsPerRepository` keeps.
-    """
-
-    def __init__(self, runs: int) -> None:
-        self._slots = asyncio.Semaphore(runs)
-        self._registries: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-
-    @asynccontextmanager
-    async def at(self, registry: str) -> AsyncIterator[None]:
-        """Wait for a place at `registry`."""
-        async with self._registries[registry], self._slots:
-            yield
+        for each in tasks:
+            each.standing.leave()

@@ -44,7 +44,7 @@ from tests.support.openshift import openshift_registry
 from tests.support.openshift_config import set_image_pruner
 from tests.support.openshift_rights import LEAST, LIST_EVERYWHERE, STATUS, Level, grant
 from tests.support.processes import wait_until
-from tests.support.world import FixedRivals, FixedUse, long_published
+from tests.support.world import FixedClaims, FixedRivals, FixedUse, long_published
 
 APPS, MORE = "streams-apps", "streams-more"
 APP = f"{APPS}/app"
@@ -114,7 +114,8 @@ class Setting:
             client.ApiClient(configuration) as api_client,
         ):
             selector = builders.selector(*(include or (f"{APPS}/*",)))
-            yield OpenShiftRegistry(ImageAPI(api_client), front, selector, tag_date, f"{APPS}:{account}", 4)
+            api = ImageAPI(api_client, clients.free(4))
+            yield OpenShiftRegistry(api, front, selector, tag_date, f"{APPS}:{account}", 4)
 
     def push(self, *tags: str, stream: str = "app", **how: Any) -> list[str]:  # noqa: ANN401 - those of ImageApi.push
         return [self.images.push(APPS, stream, tag, **how) for tag in tags]
@@ -683,7 +684,13 @@ async def _run(
     what = builders.policy(builders.rule("v.*", most_recent=0), repositories=builders.selector(*(include or ("**",))))
     connect = lambda: setting.opened(account, *include)  # noqa: E731 - a name says what it is
     world = World(
-        _Willing(), audit or _Silent(), clients.SystemClock(), long_published(), workloads or FixedUse(), FixedRivals()
+        _Willing(),
+        audit or _Silent(),
+        clients.SystemClock(),
+        long_published(),
+        workloads or FixedUse(),
+        FixedRivals(),
+        FixedClaims(),
     )
     return await Runner(what, connect, world).run(RunOrder("run", Trigger.REQUEST, plan_only, datetime.now(UTC)))
 
@@ -980,7 +987,7 @@ async def test_a_bad_token_is_an_error_that_a_person_has_to_mend(setting: Settin
 
 async def test_a_cluster_without_image_streams_is_recognised(setting: Setting) -> None:
     async with client.ApiClient(setting.configuration(setting.tokens["nobody"])) as api_client:
-        api = ImageAPI(api_client)
+        api = ImageAPI(api_client, clients.free(4))
         assert await api.available()
         assert not await api.may(Right("get", "imagestreams", APPS))
 

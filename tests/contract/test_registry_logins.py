@@ -10,7 +10,7 @@ import pytest
 from registry_cleanup.ports import Credential, CredentialKind, RunError
 from registry_cleanup.registry.errors import LoginFailedError, NotARegistryError, TLSError, UnreachableError
 from tests.support.certificates import certificate_authority
-from tests.support.clients import QUICK, HandClock, opened, password, resolved, trust
+from tests.support.clients import QUICK, HandClock, RotatedSource, opened, password, resolved, trust
 from tests.support.faulty import changes_headers, faulty_registry
 from tests.support.images import push_image
 from tests.support.processes import free_port
@@ -82,6 +82,25 @@ async def test_a_wrong_or_missing_password_is_a_failed_login(
     assert caught.value.failure.mendable
     assert caught.value.failure.stops_run
     assert "wrong" not in str(caught.value)
+
+
+async def test_a_password_that_replaced_another_is_read_once_for_all_requests_that_were_refused(
+    setting: Setting,
+) -> None:
+    url = setting.server.url
+    source = RotatedSource(password(USER, "old", url), password(USER, PASSWORD, url))
+    async with opened(url, source, ca_bundle=setting.ca) as client:
+        assert (await resolved(client, "team/app")).tags == {"v1": setting.digest}
+    assert source.reads == 1
+
+
+async def test_a_password_that_replaced_another_and_is_as_wrong_is_a_failed_login(setting: Setting) -> None:
+    url = setting.server.url
+    source = RotatedSource(password(USER, "old", url), password(USER, "wrong", url))
+    with pytest.raises(LoginFailedError, match="check the Secret"):
+        async with opened(url, source, ca_bundle=setting.ca):
+            pass
+    assert source.reads == 1
 
 
 async def test_a_token_of_a_secret_goes_to_a_registry_that_wants_a_password(setting: Setting) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from typing_extensions import override
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.deletion import Deletion, Outcome
+from registry_cleanup.lanes import Lane, OwnLimits
 from registry_cleanup.ports import InterruptedRunError
 from registry_cleanup.registry.errors import DeletionDisabledError, DeniedError, ReadOnlyError, SiblingLostError
 from tests.support.clients import applied, deletes, opened, planned, prunes, references
@@ -77,6 +79,56 @@ async def test_an_index_goes_before_what_it_lists(setting: Setting) -> None:
     expected = [outer, inner, child] if setting.by_digest else ["old-outer", "old-inner", "old-child"]
     assert setting.deletions == expected
     assert setting.tags == []
+
+
+# Waiting for a turn at the registry
+
+
+class _Held(Lane):
+    """Holds up whatever goes first, and says so."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "tests", OwnLimits(4))
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+        self.inside = 0
+
+    @override
+    async def enter(self, *, first: bool = False) -> None:
+        if first:
+            self.reached.set()
+            await self.go_on.wait()
+        await super().enter(first=first)
+        self.inside += 1
+
+    @override
+    def leave(self) -> None:
+        self.inside -= 1
+        super().leave()
+
+
+async def test_a_deletion_that_waits_for_its_turn_is_asked_about_only_when_that_has_come(setting: Setting) -> None:
+    setting.push("old-1")
+    lane = _Held()
+    suspended = False
+    inside: list[int] = []
+
+    async def proceed() -> None:
+        inside.append(lane.inside)
+        if suspended:
+            raise InterruptedRunError("the policy was suspended")
+
+    async with opened(setting.proxy.url, passage=lane) as registry:
+        plan, deletion = await planned(registry, APP, prunes("old-.*"))
+        setting.proxy.requests.clear()
+        pruning = asyncio.create_task(applied(registry, plan, deletion, proceed))
+        await asyncio.wait_for(lane.reached.wait(), 10)
+        suspended = True
+        lane.go_on.set()
+        with pytest.raises(InterruptedRunError):
+            await pruning
+    assert (setting.deletions, setting.tags) == ([], ["old-1"])
+    # Nothing was left to wait for, and the place was given back.
+    assert (inside, lane.inside) == ([1], 0)
 
 
 # What a registry can delete

@@ -18,7 +18,7 @@ from registry_cleanup.registry.errors import (
     MalformedAnswerError,
     ServerFaultError,
 )
-from tests.support.clients import HandClock, dated, deletes, opened, password, resolved, trust
+from tests.support.clients import HandClock, RotatedSource, dated, deletes, opened, password, resolved, trust
 from tests.support.faulty import Fault, FaultyRegistry, Forward, answers, before, faulty_registry
 from tests.support.images import push_image
 from tests.support.processes import free_port
@@ -97,6 +97,21 @@ def _registry(version: Version, folder: Path, tokens: TokenService, realm: str |
         faulty_registry(server.url) as proxy,
     ):
         yield Setting(server, proxy, tokens, digests)
+
+
+async def test_a_token_is_fetched_with_what_replaced_the_password(setting: Setting) -> None:
+    source = RotatedSource(setting.login("pruner", "old"), setting.login("pruner"))
+    async with opened(setting.url, source) as registry:
+        assert (await resolved(registry, "team/app")).tags == setting.digests
+    assert source.reads == 1
+
+
+async def test_a_refusal_of_what_a_token_does_not_grant_reads_no_secret(setting: Setting) -> None:
+    source = RotatedSource(setting.login("nobody"), setting.login("pruner"))
+    async with opened(setting.url, source) as registry:
+        with pytest.raises(DeniedError):
+            await resolved(registry, "team/app")
+    assert source.reads == 0
 
 
 @pytest.mark.parametrize("key_name", ["token", "access_token"])

@@ -241,6 +241,11 @@ _REFUSED: list[tuple[str, object, str, str]] = [
     ("spec.keepTags", ["a"] * 65, "spec.keepTags", "at most 64 items"),
     ("spec.tagDate", "Pushed", "spec.tagDate", "supported values"),
     ("spec.rules.0.includeManaged", "yes", "spec.rules[0].includeManaged", "must be of type boolean"),
+    ("spec.limits", {"requestsPerSecond": 0}, "spec.limits.requestsPerSecond", "greater than or equal to 1"),
+    ("spec.limits", {"requestsPerSecond": 1001}, "spec.limits.requestsPerSecond", "less than or equal to 1000"),
+    ("spec.limits", {"requestsPerSecond": 0.5}, "spec.limits.requestsPerSecond", "must be of type integer"),
+    ("spec.limits", {"maxConcurrency": 0}, "spec.limits.maxConcurrency", "greater than or equal to 1"),
+    ("spec.limits", {"maxConcurrency": 257}, "spec.limits.maxConcurrency", "less than or equal to 256"),
     ("spec.minTagsPerRepository", -1, "spec.minTagsPerRepository", "greater than or equal to 0"),
     ("spec.minTagsPerRepository", 100001, "spec.minTagsPerRepository", "less than or equal to 100000"),
     ("spec.dryRun", "false", "spec.dryRun", "must be of type boolean"),
@@ -253,6 +258,16 @@ _REFUSED: list[tuple[str, object, str, str]] = [
     ("spec.timeZone", "Europe/Berlin", "spec.timeZone", "no effect without schedule"),
     ("spec.timeZone", "../etc/passwd", "spec.timeZone", "IANA name"),
     ("spec.timeZone", "Local", "spec.timeZone", "IANA name"),
+    ("spec.startingDeadlineSeconds", 60, "spec.startingDeadlineSeconds", "no effect without schedule"),
+    ("spec.startingDeadlineSeconds", 9, "spec.startingDeadlineSeconds", "greater than or equal to 10"),
+    ("spec.startingDeadlineSeconds", 31_536_001, "spec.startingDeadlineSeconds", "less than or equal to 31536000"),
+    ("spec.startingDeadlineSeconds", "60s", "spec.startingDeadlineSeconds", "must be of type integer"),
+    ("spec.timeout", "4", "spec.timeout", "at least 2"),
+    ("spec.timeout", "4 hours", "spec.timeout", "must be a duration"),
+    ("spec.timeout", "0h", "spec.timeout", "more than zero"),
+    ("spec.timeout", "36501d", "spec.timeout", "at most 36500d"),
+    ("spec.historyLimit", -1, "spec.historyLimit", "greater than or equal to 0"),
+    ("spec.historyLimit", 11, "spec.historyLimit", "less than or equal to 10"),
     # A mistyped key.
     ("spec.dryrun", True, "spec.dryrun", "unknown field"),
     ("spec.rules.0.tags.excludes", ["v.*"], "spec.rules[0].tags.excludes", "unknown field"),
@@ -310,6 +325,7 @@ _ACCEPTED: list[tuple[str, object]] = [
         ("spec.inUse", {"extraReferencesFrom": [_EXTRA | {"jsonPath": path}]})
         for path in ("$.spec.image", "{.spec.image}", ".spec['odd.key/x'][0].a[*].*", '.spec["a"]', ".by-name[*].image")
     ),
+    ("spec.limits", {"requestsPerSecond": 1000, "maxConcurrency": 256}),
     ("spec.limits", {"maxDeletions": 1_000_000, "maxPercentPerRepository": 100, "onExceeded": "Truncate"}),
     ("spec.approval", {"required": True}),
     ("spec.untagged", "Delete"),
@@ -383,6 +399,7 @@ def test_what_is_left_out_becomes_the_careful_default(api: ControlPlane) -> None
     expected["registry"] |= {"insecure": False, "type": "Auto"}
     expected["registry"]["caConfigMapRef"]["key"] = "ca.crt"
     expected |= {"dryRun": True, "pruneLatest": False, "minTagsPerRepository": 1, "suspend": False}
+    expected |= {"timeout": "4h", "historyLimit": 5}
     expected |= {"tagDate": "Auto", "untagged": "Keep", "gracePeriod": "24h", "approval": {"required": False}}
     expected["limits"] = {"maxDeletions": 1000, "maxPercentPerRepository": 50, "onExceeded": "Abort"}
     expected["inUse"] = {"enabled": True, "includeHistory": True}
@@ -446,7 +463,7 @@ def test_kubectl_get_shows_schedule_plan_and_outcome_in_one_line(created: Contro
 def test_spec_and_status_are_written_apart(api: ControlPlane) -> None:
     policy = _with("status", {"plan": {"deletions": 9}})
     answer = api.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(policy))
-    assert "status" not in json.loads(answer)
+    assert json.loads(answer)["status"] == {"observedGeneration": -1}
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,26 @@
 """Policy, namespace and CRD go at once and in any order, with the operator up and down."""
 
+import json
+import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.controlplane import ControlPlane
+from tests.support.crane import Crane
 from tests.support.operator import install, operator
-from tests.support.policies import LIMIT, NAME, Namespace, fresh_namespace, policy_spec, push_builds
+from tests.support.policies import (
+    LIMIT,
+    NAME,
+    Namespace,
+    condition,
+    fresh_namespace,
+    last_run,
+    policy_spec,
+    push_builds,
+)
 from tests.support.processes import wait_until
 from tests.support.registries import RegistryServer
 
@@ -49,24 +60,54 @@ def test_deletion_never_hangs_in_any_order(
         plane_with_crd.kubectl(*delete, "namespace", by_crd.name)
 
 
-def test_the_operator_ends_with_an_error_when_the_crd_goes_and_a_new_start_waits_for_it(
+def test_an_operator_waits_for_the_crd_says_so_and_goes_on_once_it_is_back(
     plane_with_crd: ControlPlane, own_namespace: Namespace, registry3: RegistryServer, tmp_path: Path
 ) -> None:
-    """In a Deployment that is all it takes to go on once the CRD is back."""
-    with operator(plane_with_crd, tmp_path / "first") as first:
-        own_namespace.apply(policy_spec(registry3.url))
-        own_namespace.planned()
-        plane_with_crd.kubectl("delete", _CRD, "--timeout=30s")
-        assert first.process.wait(LIMIT) == 1
-    log = tmp_path / "second" / "operator.log"
-
-    def restore() -> None:
-        wait_until(lambda: log.exists() and "is not installed; waiting for it" in log.read_text(), LIMIT, "a word")
-        install(plane_with_crd)
-
-    with ThreadPoolExecutor() as pool:
-        restored = pool.submit(restore)
-        with operator(plane_with_crd, tmp_path / "second"):
-            restored.result()
+    plane_with_crd.kubectl("delete", _CRD, "--timeout=30s")
+    with operator(plane_with_crd, tmp_path / "operator", leads=False) as running:
+        for _ in range(2):  # missing at the start, and taken away from an operator that works
+            wait_until(lambda: "is not installed" in running.readiness()[1], LIMIT, "a word", running.process)
+            assert running.readiness()[0] == 503
+            assert running.lives()
+            install(plane_with_crd)
+            running.wait_until_it_leads(LIMIT)
             own_namespace.apply(policy_spec(registry3.url))
             own_namespace.planned()
+            plane_with_crd.kubectl("delete", _CRD, "--timeout=30s")
+        told = [line for line in running.log_lines(level="WARNING") if "is not installed; waiting" in line["message"]]
+        wait_until(lambda: running.readiness()[0] == 503, LIMIT, "a word", running.process)
+        assert 2 <= len(told) <= 3  # once each time
+        running.process.signal(signal.SIGTERM)
+        assert running.process.wait(LIMIT) == 0
+
+
+def test_while_the_served_crd_is_another_one_runs_only_plan_and_prune_again_once_it_is_replaced(
+    plane_with_crd: ControlPlane, own_namespace: Namespace, registry3: RegistryServer, crane: Crane, tmp_path: Path
+) -> None:
+    push_builds(registry3.url)
+    crd = json.loads(plane_with_crd.kubectl("get", _CRD, "-o=json"))
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["colour"] = {"type": "string", "description": "Of a later version."}
+    plane_with_crd.kubectl("replace", "-f", "-", stdin=json.dumps(crd))
+    with operator(plane_with_crd, tmp_path / "operator") as running:
+        own_namespace.apply(policy_spec(registry3.url, dryRun=False))
+        words = "it differs at spec.colour, which is new to this operator"
+        planned = own_namespace.planned()
+        assert condition(planned, "Ready")["status"] == "True"
+        assert "a run that prunes would be blocked: the served CRD is not the one" in last_run(planned)["message"]
+        blocked = own_namespace.run("while it differs")
+        assert last_run(blocked)["phase"] == "Blocked"
+        assert words in condition(blocked, "Stalled")["message"]
+        assert condition(blocked, "Stalled")["reason"] == "CRDMismatch"
+        assert condition(blocked, "Ready")["status"] == "False"
+        assert blocked["status"]["plan"]["deletions"] == 3
+        assert len(crane.ls(f"{registry3.host}/team/app")) == 5
+        status, text = running.readiness()
+        assert (status, words in text) == (200, True)
+        assert [line for line in running.log_lines(level="ERROR") if words in line["message"]] != []
+        install(plane_with_crd)
+        done = own_namespace.run("once it is replaced")
+        assert last_run(done)["phase"] == "Succeeded"
+        assert condition(done, "Stalled")["status"] == "False"
+        assert len(crane.ls(f"{registry3.host}/team/app")) == 2
+        assert "as built in" in running.readiness()[1]

@@ -98,7 +98,7 @@ def test_a_kind_that_cannot_be_listed_is_told_with_the_rule_and_nothing_is_print
     installed: ControlPlane, elsewhere: Namespace
 ) -> None:
     """Whoever runs it may do all that the operator may but list ReplicaSets."""
-    role = json.loads(installed.kubectl("get", "clusterrole", "registry-cleanup-operator", "-o", "json"))
+    role = json.loads(installed.kubectl("get", "clusterrole", "registry-cleanup-workloads", "-o", "json"))
     for rule in role["rules"]:
         rule["resources"] = [each for each in rule["resources"] if each != "replicasets"]
     name = elsewhere.name
@@ -116,7 +116,7 @@ def test_a_kind_that_cannot_be_listed_is_told_with_the_rule_and_nothing_is_print
     [line] = done.stderr.splitlines()
     assert line.startswith("Error: the operator cannot list replicasets of apps (kind ReplicaSet)")
     assert line.endswith(
-        '{apiGroups: ["apps"], resources: [replicasets], verbs: [list]} to ClusterRole registry-cleanup-operator'
+        '{apiGroups: ["apps"], resources: [replicasets], verbs: [list]} to ClusterRole registry-cleanup-workloads'
     )
 
 

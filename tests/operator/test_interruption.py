@@ -13,9 +13,9 @@ from kubernetes.aio import client
 from registry_cleanup.application import Application, SystemClock
 from registry_cleanup.kube.api import KubernetesAPI
 from registry_cleanup.kube.raw import RawAPI
+from registry_cleanup.places import Places
 from registry_cleanup.policy_task import PolicyTask
 from registry_cleanup.settings import Settings
-from registry_cleanup.supervisor import Places
 from tests.support.crane import Crane
 from tests.support.faulty import FaultyRegistry, before, faulty_registry
 from tests.support.operator import Operator, operator
@@ -244,7 +244,8 @@ def test_nothing_is_pruned_while_the_policy_cannot_be_read_and_the_operator_reco
     slow = 1.5  # seconds for each deletion: nine of them outlast what the guard believes without a look
     proxy.inject(before(lambda: time.sleep(slow)), method="DELETE", path=".*/manifests/build-.*")
     own_namespace.apply(policy_spec(proxy.url, dryRun=False))
-    with operator(own_namespace.plane, tmp_path / "operator") as running:
+    # One that holds a Lease ends when it cannot renew that, and begins anew (test_leadership.py).
+    with operator(own_namespace.plane, tmp_path / "operator", {"LEADER_ELECTION": "false"}) as running:
         own_namespace.planned()
         own_namespace.request_run("now")
         gate.wait()

@@ -251,7 +251,8 @@ def test_a_suspended_policy_does_nothing_until_it_is_resumed(
     suspended = namespace.wait(lambda policy: condition(policy, "Ready") != {}, "a word of the operator")
     assert condition(suspended, "Ready")["reason"] == "Suspended"
     assert "spec.suspend" in condition(suspended, "Ready")["message"]
-    assert suspended["status"].keys() == {"observedGeneration", "conditions"}
+    assert suspended["status"].keys() == {"observedGeneration", "conditions", "suspendedTime", "history"}
+    assert suspended["status"]["history"] == []
     namespace.change({"suspend": False, "schedule": None})
     resumed = namespace.planned()
     assert conditions(resumed)["Ready"] == "True"

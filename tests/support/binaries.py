@@ -1,7 +1,8 @@
 """Where the real parts come from: Kubernetes, etcd, the registries and crane, obtained once and cached.
 
-Everything but Distribution 2.8 is built from the Go modules pinned under `tests/controlplane/`; that one
-comes from Debian's package, because its module's dependencies have vanished and it cannot be built any more.
+Most are built from the Go modules pinned under `tests/controlplane/`. Distribution 2.8 comes from Debian's package,
+because its module's dependencies have vanished and it cannot be built any more; promtool does, because Prometheus would
+take long to build.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from typing import Literal, get_args
 
 from tests.support.workshop import UnavailableError, cache, only_one, remove, run, say, this_platform, workshop
 
-Name = Literal["etcd", "registry-2", "registry-3", "crane", "kube-apiserver", "kube-controller-manager"]
+Name = Literal["etcd", "registry-2", "registry-3", "crane", "promtool", "kube-apiserver", "kube-controller-manager"]
 
 _MODULES = Path(__file__).parent.parent / "controlplane"
 
@@ -72,6 +73,11 @@ _GO_PROGRAMS: Mapping[str, _GoProgram] = {
     "registry-3": _GoProgram("registry", "github.com/distribution/distribution/v3/cmd/registry"),
     "crane": _GoProgram("crane", "github.com/google/go-containerregistry/cmd/crane"),
 }
+# Package and path of the program in it.
+_DEBIAN_PROGRAMS: Mapping[str, tuple[str, str]] = {
+    "registry-2": ("docker-registry", "usr/bin/docker-registry"),
+    "promtool": ("prometheus", "usr/bin/promtool"),
+}
 _KUBEBUILDER = ("kube-apiserver", "kube-controller-manager", "etcd")
 
 
@@ -98,8 +104,8 @@ def _place(name: Name) -> Path:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and name in _KUBEBUILDER and (Path(assets) / name).exists():
         return Path(assets).absolute() / name
-    if name == "registry-2":
-        return cache() / f"docker-registry-{this_platform()}" / name
+    if name in _DEBIAN_PROGRAMS:
+        return cache() / f"{_DEBIAN_PROGRAMS[name][0]}-{this_platform()}" / name
     return cache() / _GO_PROGRAMS[name].key / name
 
 
@@ -110,8 +116,8 @@ def _fetch(name: Name) -> None:
     # Renamed into place when whole: what an interrupted run left behind never passes for a program.
     with tempfile.TemporaryDirectory(dir=workshop()) as temporary:
         new = Path(temporary) / name
-        if name == "registry-2":
-            _unpack_debian_package("docker-registry", "usr/bin/docker-registry", new)
+        if name in _DEBIAN_PROGRAMS:
+            _unpack_debian_package(*_DEBIAN_PROGRAMS[name], new)
         else:
             _build(name, _GO_PROGRAMS[name], new)
         new.rename(place)
@@ -185,7 +191,7 @@ def _unpack_debian_package(package: str, program: str, target: Path) -> None:
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise UnavailableError(
             f"{target.name} comes from the Debian package {package}, and this machine has no apt-get: "
-            "run the tests on Debian or Ubuntu, or put the program at " + str(_place("registry-2"))
+            f"run the tests on Debian or Ubuntu, or put the program into {cache() / f'{package}-{this_platform()}'}"
         )
     folder = workshop() / "apt"
     remove(folder)

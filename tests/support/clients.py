@@ -16,11 +16,13 @@ from registry_cleanup.domain.plan import RepositoryPlan, plan_repository
 from registry_cleanup.domain.policy import Policy, RepositoryGlob, RepositorySelector, Rule, TagPattern, Untagged
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.trust import Endpoint, Host, TrustedHosts
+from registry_cleanup.lanes import Lane, OwnLimits
 from registry_cleanup.ports import (
     Clock,
     Credential,
     CredentialKind,
     CredentialSource,
+    Passage,
     Proceed,
     Registry,
     RegistryAddress,
@@ -63,6 +65,36 @@ class FixedSource(CredentialSource):
     async def credential(self) -> Credential | None:
         return self.fixed
 
+    @override
+    async def renew(self, refused: Credential) -> bool:
+        return False
+
+
+@dataclass
+class RotatedSource(CredentialSource):
+    """A Secret that was replaced after it had been read.
+
+    Attributes:
+        old: What was read.
+        new: What is there by now.
+        reads: How often it was read anew.
+    """
+
+    old: Credential
+    new: Credential
+    reads: int = 0
+
+    @override
+    async def credential(self) -> Credential | None:
+        return self.new if self.reads else self.old
+
+    @override
+    async def renew(self, refused: Credential) -> bool:
+        if await self.credential() != refused:
+            return True
+        self.reads += 1
+        return await self.credential() != refused
+
 
 def password(user: str, secret: str, url: str, *more_hosts: str, allow_http: bool = True) -> Credential:
     """Return what a Secret for the registry at `url` gives, which lists `more_hosts` in its annotation."""
@@ -81,10 +113,15 @@ def service_account(token: str, *hosts: str) -> Credential:
     return Credential(CredentialKind.SERVICE_ACCOUNT, "account", token, allowed)
 
 
+def free(concurrency: int) -> Lane:
+    """Return a way to a registry that nobody else uses."""
+    return Lane(None, "tests", OwnLimits(concurrency))
+
+
 @asynccontextmanager
 async def opened(
     url: str,
-    credential: Credential | None = None,
+    credential: Credential | CredentialSource | None = None,
     *,
     clock: Clock | None = None,
     limits: Limits = QUICK,
@@ -93,11 +130,14 @@ async def opened(
     ca_bundle: str | None = None,
     token_url: str | None = None,
     repositories: Sequence[str] | None = None,
+    passage: Passage | None = None,
 ) -> AsyncIterator[DistributionRegistry]:
     """Log in to the registry at `url`."""
     address = RegistryAddress(url, insecure, ca_bundle, token_url, repositories)
-    source = FixedSource(credential)
-    async with open_registry(address, source, clock or SystemClock(), concurrency, limits) as registry:
+    source: CredentialSource
+    source = FixedSource(credential) if credential is None or isinstance(credential, Credential) else credential
+    way = passage or free(concurrency)
+    async with open_registry(address, source, clock or SystemClock(), concurrency, way, limits) as registry:
         yield registry
 
 

@@ -81,6 +81,10 @@ class Answer:
         return web.Response(status=self.status, body=self.body, headers=headers)
 
 
+async def _nothing() -> None:
+    return
+
+
 @contextmanager
 def serve(
     handler: Handler,
@@ -88,11 +92,12 @@ def serve(
     certificate: ServerCertificate | None = None,
     client_authority: Path | None = None,
     requests: list[Received] | None = None,
+    cleanup: Callable[[], Awaitable[None]] = _nothing,
 ) -> Iterator[Server]:
     """Answer every request with `handler`, over https where there is a certificate.
 
     A client may show a certificate of `client_authority`, and none of any other; whether it must, and whose it
-    has to be, is the handler's business.
+    has to be, is the handler's business. `cleanup` ends what handlers share, in the server's own event loop.
 
     An exception that a handler did not mean to raise is the server's bug: it is raised again at the end.
     """
@@ -133,6 +138,7 @@ def serve(
             await asyncio.sleep(0)
             late = [handler.transport for handler in server.connections] if server is not None else []
             await _abort([*connections, *(transport for transport in late if transport is not None)])
+            await cleanup()
 
     def work() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:

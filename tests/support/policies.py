@@ -156,6 +156,17 @@ class Namespace:
     def policy(self, name: str = NAME) -> Resource:
         return _checked(self.api.get(self._policies(name)))
 
+    def history(self, since: Resource, name: str = NAME) -> list[Resource]:
+        """Return all that became of a policy since it was as `since` has it, in order."""
+        query = {
+            "watch": "true",
+            "timeoutSeconds": "1",
+            "fieldSelector": f"metadata.name={name}",
+            "resourceVersion": since["metadata"]["resourceVersion"],
+        }
+        answer = self.api.get(self._policies(), params=query)
+        return [json.loads(line)["object"] for line in answer.text.splitlines()]
+
     def policies(self) -> list[Resource]:
         found: list[Resource] = _checked(self.api.get(self._policies()))["items"]
         return found
@@ -364,13 +375,14 @@ def _checked(answer: httpx.Response) -> Resource:
 class Gate:
     """A hook that holds requests up: a test waits until one has come, and lets them on when it has done its part."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float = LIMIT) -> None:
+        self._longest = longest
         self._reached = threading.Event()
         self._opened = threading.Event()
 
     def __call__(self) -> None:
         self._reached.set()
-        self._opened.wait(LIMIT)
+        self._opened.wait(self._longest)
 
     def wait(self) -> None:
         """Wait until a request stands before the gate."""

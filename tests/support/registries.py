@@ -141,14 +141,21 @@ def _auth(
             options["jwks"] = str(token.jwks)
         return {"auth": {"token": options}}
     if htpasswd is not None:
-        file = folder / "htpasswd"
-        # The cheapest cost that bcrypt knows: the registry computes it anew for every request.
-        entries = {
-            user: bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode() for user, password in htpasswd.items()
-        }
-        file.write_text("".join(f"{user}:{entry}\n" for user, entry in entries.items()))
+        file = write_passwords(folder, htpasswd)
         return {"auth": {"htpasswd": {"realm": "test registry", "path": str(file)}}}
     return {}
+
+
+def write_passwords(folder: Path, passwords: Mapping[str, str]) -> Path:
+    """Write who may log in to the registry in `folder`, which reads the file anew when it is changed."""
+    # The cheapest cost that bcrypt knows: the registry computes it anew for every request.
+    entries = {
+        user: bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode() for user, password in passwords.items()
+    }
+    file = folder / "htpasswd"
+    new = folder / "htpasswd.new"
+    new.write_text("".join(f"{user}:{entry}\n" for user, entry in entries.items()))
+    return new.replace(file)
 
 
 def _answers(server: RegistryServer, tls: ServerCertificate | None) -> bool:

@@ -31,7 +31,7 @@ from tests.support.generated_registry import Changes, Yard, seeded
 from tests.support.http import Answer
 from tests.support.naive import Recipe, read
 from tests.support.processes import wait_until
-from tests.support.world import FixedRivals, FixedUse, MemoryStore
+from tests.support.world import FixedClaims, FixedRivals, FixedUse, MemoryStore
 
 Meddle = Callable[[web.Request, Forward], Awaitable[web.StreamResponse | None]]
 """Does something before a request is passed on; a response is sent in place of the registry's."""
@@ -332,7 +332,7 @@ async def run_once(
     def connect() -> AbstractAsyncContextManager[Registry]:
         return opened(url, limits=limits, repositories=policy.repositories.literals)
 
-    world = World(Willing(), audit, SystemClock(), store, FixedUse(), FixedRivals())
+    world = World(Willing(), audit, SystemClock(), store, FixedUse(), FixedRivals(), FixedClaims())
     order = RunOrder("run", Trigger.REQUEST, plan_only, datetime.now(UTC))
     return await Runner(policy, connect, world).run(order)
 

@@ -1,7 +1,7 @@
 """What a run needs besides its registry, held in memory for tests without a cluster."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -12,7 +12,7 @@ from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
 from registry_cleanup.domain.published import Published
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import ReportReference, RunOrder, ScanSummary
-from registry_cleanup.ports import PlanStore, Registry, Rivals, RunError, Scan, Workloads
+from registry_cleanup.ports import Claims, PlanStore, Registry, Rivals, RunError, Scan, Visit, Workloads
 
 _NOTHING_FOUND = ScanSummary(0)
 
@@ -90,6 +90,47 @@ class FixedRivals(Rivals):
     @override
     async def at(self, registry: Registry, repositories: Sequence[str]) -> Sequence[Rival]:
         return self.found
+
+
+@dataclass
+class FixedClaims(Claims):
+    """Grants every claim at once, or after a wait, until a test says what happens meanwhile.
+
+    Attributes:
+        free: whether what is claimed is free at once.
+        meanwhile: called while a run waits; what it raises ends the waiting.
+        claimed: by each run, with the name of its registry.
+        visits: under way.
+    """
+
+    free: bool = True
+    meanwhile: Callable[[], None] = lambda: None
+    claimed: list[tuple[str, Sequence[str]]] = field(default_factory=list)
+    visits: int = 0
+
+    @override
+    @contextmanager
+    def visit(self, registry: str) -> Iterator[Visit]:
+        self.visits += 1
+        try:
+            yield _FixedVisit(self, registry)
+        finally:
+            self.visits -= 1
+
+
+@dataclass
+class _FixedVisit(Visit):
+    claims: FixedClaims
+    registry: str
+
+    @override
+    def claim(self, repositories: Collection[str]) -> bool:
+        self.claims.claimed.append((self.registry, list(repositories)))
+        return self.claims.free
+
+    @override
+    async def wait(self) -> None:
+        self.claims.meanwhile()
 
 
 class LongPublished(Published):

@@ -11,14 +11,20 @@ import yaml
 
 from registry_cleanup.kube.in_use.doubt import AGGREGATION_LABEL
 from registry_cleanup.kube.in_use.sources import BUILT_IN, NAMESPACES, OPENSHIFT
+from registry_cleanup.kube.lease import LEASE_NAME, LEASE_RULES
 from registry_cleanup.kube.plans import PLANS_RULE
 from registry_cleanup.openshift.api import Right
 from registry_cleanup.openshift.rights import TAGS_ROLE, explain
 
 _ROOT = Path(__file__).parents[2]
 _OPERATOR = "registry-cleanup-operator"
+_LOOK = "registry-cleanup-workloads"
+_HOSTS = "registry-cleanup-registry-hosts"
 _IN_USE = "registry-cleanup-in-use"
+_OWN_ROLES = {_OPERATOR, _LOOK, _HOSTS, _IN_USE}
+_OWN_ACCOUNT = {"kind": "ServiceAccount", "name": "registry-cleanup", "namespace": "registry-cleanup-system"}
 _CREDENTIALS = "registry-cleanup-credentials"
+_LEADER = "registry-cleanup-leader"
 
 _RuleParts = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
@@ -26,7 +32,8 @@ _RuleParts = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str,
 # What is listed to know what is in use; pods are watched besides.
 _WORKLOADS: set[_RuleParts] = {
     (("",), ("pods",), ("list", "watch"), ()),
-    (("",), ("namespaces", "podtemplates", "replicationcontrollers"), ("list",), ()),
+    (("",), ("namespaces",), ("get", "list"), ()),
+    (("",), ("podtemplates", "replicationcontrollers"), ("list",), ()),
     (("apps",), ("controllerrevisions", "daemonsets", "deployments", "replicasets", "statefulsets"), ("list",), ()),
     (("batch",), ("cronjobs", "jobs"), ("list",), ()),
     (("image.openshift.io",), ("imagestreams",), ("list",), ()),
@@ -66,11 +73,18 @@ def test_the_base_holds_these_resources_and_no_others(resources: list[dict[str, 
         ("ServiceAccount", "registry-cleanup"),
         ("ClusterRole", _OPERATOR),
         ("ClusterRoleBinding", _OPERATOR),
+        ("ClusterRole", _LOOK),
+        ("ClusterRoleBinding", _LOOK),
+        ("ClusterRole", _HOSTS),
+        ("ClusterRoleBinding", _HOSTS),
         ("ClusterRole", _IN_USE),
         ("ClusterRoleBinding", _IN_USE),
         ("ClusterRole", _CREDENTIALS),
+        ("Role", _LEADER),
+        ("RoleBinding", _LEADER),
         ("ClusterRole", "registry-cleanup-view"),
         ("ClusterRole", "registry-cleanup-edit"),
+        ("ConfigMap", "registry-cleanup-settings"),
         ("Deployment", "registry-cleanup"),
     }
 
@@ -85,19 +99,17 @@ def test_the_operator_may_see_policies_and_workloads_report_keep_its_plans_and_n
     resources: list[dict[str, Any]],
 ) -> None:
     bindings = _of_kind(resources, "ClusterRoleBinding")
-    assert {binding["roleRef"]["name"] for binding in bindings} == {_OPERATOR, _IN_USE}
+    assert {binding["roleRef"]["name"] for binding in bindings} == _OWN_ROLES
     for binding in bindings:
-        assert binding["subjects"] == [
-            {"kind": "ServiceAccount", "name": "registry-cleanup", "namespace": "registry-cleanup-system"}
-        ]
+        assert binding["subjects"] == [_OWN_ACCOUNT]
     assert _rules(resources, _OPERATOR) == {
         (("registrycleanup.dev",), ("registrycleanuppolicies",), ("get", "list", "watch"), ()),
         (("registrycleanup.dev",), ("registrycleanuppolicies/status",), ("get", "patch"), ()),
         (("",), ("events",), ("create",), ()),
         (("",), ("configmaps",), ("create", "get", "update"), ()),
-        (("config.openshift.io",), ("images",), ("get",), ("cluster",)),
-        *_WORKLOADS,
     }
+    assert _rules(resources, _LOOK) == _WORKLOADS
+    assert _rules(resources, _HOSTS) == {(("config.openshift.io",), ("images",), ("get",), ("cluster",))}
     assert _rules(resources, _IN_USE) == set()
 
 
@@ -141,9 +153,7 @@ def test_the_sample_grants_the_credentials_of_one_namespace_to_the_operator() ->
     binding = yaml.safe_load(sample.read_text())
     assert binding["kind"] == "RoleBinding"
     assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("ClusterRole", _CREDENTIALS)
-    assert binding["subjects"] == [
-        {"kind": "ServiceAccount", "name": "registry-cleanup", "namespace": "registry-cleanup-system"}
-    ]
+    assert binding["subjects"] == [_OWN_ACCOUNT]
     command = sample.read_text()
     assert f"--clusterrole={_CREDENTIALS}" in command
     assert "--serviceaccount=registry-cleanup-system:registry-cleanup" in command
@@ -180,10 +190,40 @@ def test_the_pod_meets_the_restricted_standard_with_whatever_user_the_cluster_as
     assert "hostPort" not in container["ports"][0]
 
 
-def test_two_operators_never_run_at_once(resources: list[dict[str, Any]]) -> None:
+def test_one_of_two_replicas_is_left_whatever_is_rolled_out(resources: list[dict[str, Any]]) -> None:
     (deployment,) = _of_kind(resources, "Deployment")
-    assert deployment["spec"]["replicas"] == 1
-    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    assert deployment["spec"]["replicas"] == 2
+    assert deployment["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+    }
+
+
+def test_the_operator_may_hold_its_own_lease_and_no_other(resources: list[dict[str, Any]]) -> None:
+    (role,) = _of_kind(resources, "Role")
+    (binding,) = _of_kind(resources, "RoleBinding")
+    for each in (role, binding):
+        assert (each["metadata"]["name"], each["metadata"]["namespace"]) == (_LEADER, "registry-cleanup-system")
+    assert binding["roleRef"]["name"] == _LEADER
+    assert [subject["name"] for subject in binding["subjects"]] == ["registry-cleanup"]
+    assert set(_each_rule(role)) == {
+        (("coordination.k8s.io",), ("leases",), ("create",), ()),
+        (("coordination.k8s.io",), ("leases",), ("get", "update"), (LEASE_NAME,)),
+    }
+    assert role["rules"] == [yaml.safe_load(rule) for rule in LEASE_RULES]
+
+
+def test_each_pod_has_a_name_of_its_own_in_the_lease_of_its_own_namespace(container: dict[str, Any]) -> None:
+    env = {each["name"]: each.get("value") or each["valueFrom"]["fieldRef"]["fieldPath"] for each in container["env"]}
+    assert env["REGISTRY_CLEANUP_IDENTITY"] == "metadata.name"
+    assert env["REGISTRY_CLEANUP_SERVICE_ACCOUNT"] == "$(POD_NAMESPACE):$(POD_SERVICE_ACCOUNT)"
+    assert (env["POD_NAMESPACE"], env["POD_SERVICE_ACCOUNT"]) == ("metadata.namespace", "spec.serviceAccountName")
+
+
+def test_a_pod_is_ready_when_it_could_work(container: dict[str, Any]) -> None:
+    probe = container["readinessProbe"]["httpGet"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert (ports[probe["port"]], probe["path"]) == (8080, "/readyz")
 
 
 def test_the_deployment_selects_its_own_pods(resources: list[dict[str, Any]]) -> None:
@@ -251,9 +291,11 @@ def test_on_openshift_nothing_more_is_bound_and_the_operators_rights_do_not_grow
 ) -> None:
     for kind in ("ClusterRoleBinding", "RoleBinding"):
         assert _of_kind(openshift, kind) == _of_kind(resources, kind)
-    assert _rules(openshift, _OPERATOR) == _rules(resources, _OPERATOR)
+    for role in _OWN_ROLES:
+        assert _rules(openshift, role) == _rules(resources, role)
     # Every call that changes image streams carries the policy's credential.
-    streams = [rule for rule in _rules(openshift, _OPERATOR) if "image.openshift.io" in rule[0]]
+    rules = [rule for role in _OWN_ROLES for rule in _rules(openshift, role)]
+    streams = [rule for rule in rules if "image.openshift.io" in rule[0]]
     assert streams == [(("image.openshift.io",), ("imagestreams",), ("list",), ())]
 
 
@@ -262,6 +304,96 @@ def test_no_role_for_openshift_holds_a_wildcard_or_joins_a_role_of_the_cluster(
 ) -> None:
     # An aggregated role would hand its rights to everybody who may edit in a namespace.
     test_no_role_holds_a_wildcard_or_joins_a_role_of_the_cluster(openshift)
+
+
+# Settings
+
+
+def test_the_settings_come_from_a_config_map_that_need_not_be_there(container: dict[str, Any]) -> None:
+    assert container["envFrom"] == [{"configMapRef": {"name": "registry-cleanup-settings", "optional": True}}]
+
+
+# Confined to namespaces
+
+
+@pytest.fixture(scope="module")
+def namespaced() -> list[dict[str, Any]]:
+    return _rendered("namespaced")
+
+
+def test_a_confined_operator_has_the_same_roles_and_no_right_in_the_whole_cluster(
+    resources: list[dict[str, Any]], namespaced: list[dict[str, Any]]
+) -> None:
+    assert _of_kind(namespaced, "ClusterRole") == _of_kind(resources, "ClusterRole")
+    assert _of_kind(namespaced, "ClusterRoleBinding") == []
+    bound = {
+        (each["metadata"]["namespace"], each["roleRef"]["kind"], each["roleRef"]["name"])
+        for each in _of_kind(namespaced, "RoleBinding")
+    }
+    # The host names of OpenShift's registry are the cluster's.
+    in_teams = {(name, "ClusterRole", role) for name in ("team-a", "team-b") for role in _OWN_ROLES - {_HOSTS}}
+    assert bound == in_teams | {("registry-cleanup-system", "Role", "registry-cleanup-leader")}
+    for binding in _of_kind(namespaced, "RoleBinding"):
+        assert binding["subjects"] == [_OWN_ACCOUNT]
+
+
+def test_a_confined_operator_sees_the_namespaces_that_its_bindings_are_in(namespaced: list[dict[str, Any]]) -> None:
+    (settings,) = _of_kind(namespaced, "ConfigMap")
+    named = set(settings["data"]["REGISTRY_CLEANUP_NAMESPACES"].split(","))
+    bound = {each["metadata"]["namespace"] for each in _of_kind(namespaced, "RoleBinding")}
+    assert named == bound - {"registry-cleanup-system"}
+    # To look at these only is safe only where no other namespace uses the registries: nobody gets that unasked.
+    assert set(settings["data"]) == {"REGISTRY_CLEANUP_NAMESPACES"}
+
+
+# Approval
+
+
+@pytest.fixture(scope="module")
+def approval() -> list[dict[str, Any]]:
+    return _rendered("approval")
+
+
+def test_the_approval_overlay_holds_a_role_and_an_admission_policy_that_fails_closed(
+    approval: list[dict[str, Any]],
+) -> None:
+    assert [(each["kind"], each["metadata"]["name"]) for each in approval] == [
+        ("ClusterRole", "registry-cleanup-approve"),
+        ("ValidatingAdmissionPolicy", "registry-cleanup-approve"),
+        ("ValidatingAdmissionPolicyBinding", "registry-cleanup-approve"),
+    ]
+    (policy,), (binding,) = (_of_kind(approval, f"ValidatingAdmissionPolicy{end}") for end in ("", "Binding"))
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    # The status, which the operator writes, is another resource.
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert rule["resources"] == ["registrycleanuppolicies"]
+    assert binding["spec"]["validationActions"] == ["Deny"]
+
+
+def test_only_the_role_for_it_holds_the_verb_approve(
+    resources: list[dict[str, Any]], approval: list[dict[str, Any]]
+) -> None:
+    holders = [
+        role["metadata"]["name"]
+        for role in _of_kind([*resources, *approval], "ClusterRole")
+        if any("approve" in rule["verbs"] for rule in role["rules"])
+    ]
+    assert holders == ["registry-cleanup-approve"]
+
+
+@pytest.mark.parametrize("folder", ["base", "openshift", "namespaced", "approval", "samples"])
+def test_no_right_on_policies_becomes_part_of_the_clusters_own_edit_or_admin(folder: str) -> None:
+    path = _ROOT / "manifests" / folder
+    whole = _rendered(folder) if (path / "kustomization.yaml").exists() else _read(path)
+    roles = _of_kind(whole, "ClusterRole")
+    assert roles
+    for role in roles:
+        labels = role["metadata"].get("labels", {})
+        assert [label for label in labels if label.startswith("rbac.authorization.k8s.io/")] == []
+
+
+def _read(folder: Path) -> list[dict[str, Any]]:
+    return [each for file in sorted(folder.glob("*.yaml")) for each in yaml.safe_load_all(file.read_text())]
 
 
 def _rendered(folder: str) -> list[dict[str, Any]]:

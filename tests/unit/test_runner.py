@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
 from typing_extensions import override
 
+from registry_cleanup.claims import ClaimBook, RunClaims
 from registry_cleanup.domain.conflict import Rival
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, Outcome, UntaggedOutcome
-from registry_cleanup.domain.in_use import User
+from registry_cleanup.domain.in_use import InUse, User
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan, plan_hash
 from registry_cleanup.domain.policy import InUseRules, Limits, OnExceeded, Policy
@@ -35,6 +36,7 @@ from registry_cleanup.domain.run import (
 )
 from registry_cleanup.ports import (
     Audit,
+    Claims,
     Clock,
     Guard,
     InterruptedRunError,
@@ -45,7 +47,7 @@ from registry_cleanup.ports import (
 )
 from registry_cleanup.runner import Runner
 from tests.support.builders import NOW, digest, image, in_use, inventory, patterns, planned, policy, rule, selector
-from tests.support.world import FixedRivals, FixedUse, MemoryStore
+from tests.support.world import FixedClaims, FixedRivals, FixedUse, MemoryStore
 
 _POLICY = policy(rule(name="builds", days=30))
 _BROKEN = RunError(Failure("MalformedAnswer", "an answer is no JSON", reachable=True))
@@ -62,6 +64,7 @@ class _Registry(Registry):
         listing: raised instead of the list of repositories.
         undecided: raised instead of what can be deleted.
         pace: awaited before each look whether a digest may still be deleted, told its repository and first tag.
+        reading: awaited while a repository is read, told its name.
     """
 
     content: Mapping[str, Inventory | RunError]
@@ -79,6 +82,7 @@ class _Registry(Registry):
     left: Aftermath | None = None
     undecided: RunError | None = None
     pace: Callable[[str], Awaitable[None]] | None = None
+    reading: Callable[[str], Awaitable[None]] | None = None
 
     @property
     @override
@@ -116,6 +120,8 @@ class _Registry(Registry):
         self, repository: str, needs: Callable[[Collection[str]], Needs], known: Mapping[Digest, Manifest]
     ) -> Inventory:
         self.read.append(repository)
+        if self.reading is not None:
+            await self.reading(repository)
         found = self.content[repository]
         if isinstance(found, RunError):
             raise found
@@ -147,6 +153,17 @@ class _Guard(Guard):
 
     offset: timedelta | None = timedelta(0)
     steps: int = 1000
+    doubted: Failure | None = None
+    halted: bool = False
+
+    @override
+    async def doubt(self) -> Failure | None:
+        return self.doubted
+
+    @override
+    def unless_halted(self) -> None:
+        if self.halted:
+            raise InterruptedRunError("the Lease was lost")
 
     @override
     async def clock_offset(self) -> timedelta | None:
@@ -190,12 +207,15 @@ class _Audit(Audit):
         self.reports.append(report)
 
 
+@dataclass
 class _Clock(Clock):
-    """Stands still."""
+    """Stands still until a test moves it on."""
+
+    passed: timedelta = timedelta(0)
 
     @override
     def now(self) -> datetime:
-        return NOW
+        return NOW + self.passed
 
 
 def _published_before(registry: _Registry, what: Policy, days: float = 2) -> MemoryStore:
@@ -219,6 +239,10 @@ async def _run(
     rivals: Sequence[Rival] = (),
     approval: str | None = None,
     workloads: FixedUse | None = None,
+    clock: _Clock | None = None,
+    time: timedelta | None = None,
+    first: str | None = None,
+    claims: Claims | None = None,
 ) -> RunReport:
     @asynccontextmanager
     async def connect() -> AsyncIterator[Registry]:
@@ -229,12 +253,16 @@ async def _run(
     world = World(
         guard or _Guard(),
         audit or _Audit(),
-        _Clock(),
+        clock or _Clock(),
         store or _published_before(registry, what),
         workloads or FixedUse(),
         FixedRivals(rivals),
+        claims or FixedClaims(),
     )
-    order = RunOrder("run-1", Trigger.REQUEST, plan_only, NOW, approval=approval)
+    deadline = NOW + time if time is not None else None
+    order = RunOrder(
+        "run-1", Trigger.REQUEST, plan_only, NOW, approval=approval, deadline=deadline, first_repository=first
+    )
     report = await Runner(what, connect, world).run(order)
     _check_counts(report)
     return report
@@ -250,7 +278,8 @@ def _check_counts(report: RunReport) -> None:
     assert counts.tags_kept == sum(report.kept_by_reason.values()) - held
     if report.plan is not None:
         assert report.plan.deletions == counts.tags_planned
-    assert report.completion == NOW
+    assert report.completion is not None
+    assert report.completion >= NOW
     assert report.message
 
 
@@ -437,10 +466,10 @@ async def test_a_login_that_fails_fails_the_run() -> None:
 
 async def test_a_failure_that_stops_the_run_while_it_plans_prunes_nothing_anywhere() -> None:
     first, second = _TWO.items()
-    registry = _Registry(dict([first, ("team/x", _UNREACHABLE), second]))
+    registry = _Registry(dict([first, ("team/ab", _UNREACHABLE), second]))
     report = await _run(registry)
     assert report.phase is Phase.FAILED
-    assert (registry.read, registry.visited) == (["team/a", "team/x"], [])
+    assert (registry.read, registry.visited) == (["team/a", "team/ab"], [])
     assert report.plan is None
 
 
@@ -573,6 +602,41 @@ async def test_a_run_is_interrupted_before_its_next_deletion_and_tells_what_it_d
     assert len(registry.pruned) == report.counts.tags_pruned == pruned
     assert report.counts.tags_skipped == 3 - pruned
     assert report.message == f"stopped: the policy was suspended; {pruned} of 3 planned tags are pruned"
+
+
+_OTHER_CRD = Failure("CRDMismatch", "the served CRD is another one", mendable=True, blocks=True)
+
+
+async def test_a_run_that_may_only_plan_publishes_its_plan_prunes_nothing_and_uses_up_no_approval() -> None:
+    registry, store = _Registry(_TWO), MemoryStore(nothing_published("a-uid"))
+    report = await _run(registry, guard=_Guard(doubted=_OTHER_CRD), store=store)
+    assert report.phase is Phase.BLOCKED
+    assert report.failures == (_OTHER_CRD,)
+    assert registry.visited == []
+    assert report.plan is not None
+    assert store.published.hash == report.plan.hash
+    approved = await _run(registry, guard=_Guard(doubted=_OTHER_CRD), store=store, approval=report.plan.hash)
+    assert not approved.approval_taken
+
+
+async def test_a_dry_run_tells_that_runs_only_plan_and_does_not_fail_for_that() -> None:
+    report = await _run(_Registry(_TWO), plan_only=True, guard=_Guard(doubted=_OTHER_CRD))
+    assert (report.phase, report.failures) == (Phase.SUCCEEDED, ())
+    assert "a run that prunes would be blocked: the served CRD is another one" in report.message
+
+
+async def test_what_stops_a_run_while_it_waits_for_the_watch_of_pods_stops_it_before_the_deletion() -> None:
+    registry, guard = _Registry(_TWO), _Guard()
+
+    class _Slow(FixedUse):
+        @override
+        async def _since(self) -> InUse:
+            guard.halted = True
+            return await super()._since()
+
+    report = await _run(registry, guard=guard, workloads=_Slow())
+    assert (report.phase, registry.pruned) == (Phase.INTERRUPTED, [])
+    assert "the Lease was lost" in report.message
 
 
 @pytest.mark.parametrize("plan_only", [True, False])
@@ -966,6 +1030,122 @@ async def test_the_older_policy_prunes_and_holds_what_the_younger_one_never_prun
     assert [conflict.yields for conflict in report.conflicts] == [False]
 
 
+# Claims
+
+
+async def test_a_run_claims_what_it_may_prune_and_has_it_until_its_end() -> None:
+    claims = FixedClaims()
+    under_way: list[int] = []
+
+    async def look(_place: str) -> None:
+        under_way.append(claims.visits)
+
+    registry = _Registry(_TWO, pace=look)
+    await _run(registry, claims=claims, rivals=[_rival(older=True), _rival(older=False, globs="team/b")])
+    assert claims.claimed == [(registry.host, ["team/b"])]
+    assert (under_way, claims.visits) == ([1], 0)
+
+
+@pytest.mark.parametrize("broken", [{"listing": _UNREACHABLE}, {"undecided": _UNREACHABLE}])
+async def test_a_run_that_fails_has_no_claims_any_more(broken: dict[str, RunError]) -> None:
+    claims = FixedClaims()
+    await _run(_Registry(_TWO, **broken), claims=claims)  # type: ignore[arg-type] # fields of one type
+    assert claims.visits == 0
+
+
+async def test_a_run_that_only_plans_claims_nothing() -> None:
+    claims = FixedClaims()
+    await _run(_Registry(_TWO), plan_only=True, claims=claims)
+    assert [list(repositories) for _, repositories in claims.claimed] == [[]]
+
+
+async def test_after_waiting_for_another_run_everything_is_read_afresh() -> None:
+    before = _content(_repository("team/a", "a1", "a2"), _repository("team/b", "b1"), _repository("team/c", "c1"))
+    registry = _Registry(before)
+    store = _published_before(registry, _POLICY)
+    use = FixedUse()
+
+    def meanwhile() -> None:
+        assert registry.read == []
+        # Another run took away a1 and team/c; somebody pushed team/d, and deployed b1.
+        registry.content = _content(
+            _repository("team/a", "a2"), _repository("team/b", "b1"), _repository("team/d", "d")
+        )
+        use.in_use = in_use("team/b/b1")
+
+    report = await _run(registry, store=store, workloads=use, claims=FixedClaims(free=False, meanwhile=meanwhile))
+    assert registry.pruned == ["team/a:a2"]
+    assert registry.read == ["team/a", "team/b"]  # what is new was not claimed
+    assert (report.phase, use.ended) == (Phase.SUCCEEDED, 2)
+
+
+async def test_what_was_left_to_a_rival_is_left_though_the_rival_went_while_the_run_waited() -> None:
+    registry = _Registry(_TWO)
+    rivals = [_rival(older=True)]
+    report = await _run(registry, rivals=rivals, claims=FixedClaims(free=False, meanwhile=rivals.clear))
+    assert registry.visited == ["team/b"]
+    assert report.conflicts == ()
+
+
+async def test_what_a_rival_prunes_that_came_while_the_run_waited_is_left_to_it() -> None:
+    registry = _Registry(_TWO)
+    rivals: list[Rival] = []
+    claims = FixedClaims(free=False, meanwhile=lambda: rivals.append(_rival(older=True)))
+    await _run(registry, rivals=rivals, claims=claims)
+    assert registry.visited == ["team/b"]
+
+
+async def test_a_run_that_has_to_stop_while_it_waits_prunes_nothing() -> None:
+    def stop() -> None:
+        raise InterruptedRunError("the operator was stopped")
+
+    registry, use = _Registry(_TWO), FixedUse()
+    claims = FixedClaims(free=False, meanwhile=stop)
+    report = await _run(registry, workloads=use, claims=claims)
+    assert (report.phase, report.plan) == (Phase.INTERRUPTED, None)
+    assert (registry.read, registry.visited, claims.visits) == ([], [], 0)
+    assert use.ended == len(use.orders) == 1  # what is in use is not watched while it waits
+
+
+@pytest.mark.parametrize("claimed", [True, False], ids=["claimed", "without claims"])
+async def test_two_runs_that_count_on_each_others_tags_do_not_empty_a_repository(*, claimed: bool) -> None:
+    """Neither knows of the other, as when a policy becomes live after a run has looked for rivals."""
+
+    @dataclass
+    class Living(_Registry):
+        """What is pruned is gone."""
+
+        @override
+        async def prune(
+            self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+        ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
+            async for outcome in super().prune(plan, deletion, proceed):
+                await asyncio.sleep(0.01)
+                assert isinstance(outcome, ItemOutcome)
+                there = self.content[plan.repository]
+                assert isinstance(there, Inventory)
+                left = {tag: name for tag, name in there.tags.items() if tag != outcome.tag}
+                self.content = {**self.content, plan.repository: replace(there, tags=left)}
+                yield outcome
+
+    content = inventory({word: image(word, 90) for word in ("x1", "x2", "y1", "y2")}, repository="team/app")
+    registry = Living({"team/app": content})
+    book = ClaimBook()
+
+    async def run(letter: str) -> RunReport:
+        what = policy(rule(f"{letter}.*", days=30), minimum_tags=1, uid=letter)
+        claims = RunClaims(book, letter, nullcontext, lambda: None) if claimed else FixedClaims()
+        return await _run(registry, what=what, store=_published_before(registry, what), claims=claims)
+
+    reports = await asyncio.gather(run("x"), run("y"))
+    left = registry.content["team/app"]
+    assert isinstance(left, Inventory)
+    assert {report.phase for report in reports} == {Phase.SUCCEEDED}
+    # Without claims this is what happens, so the test means something.
+    assert len(left.tags) == (1 if claimed else 0)
+    assert book.claimed == 0
+
+
 # In use
 
 
@@ -1130,3 +1310,168 @@ async def test_an_interrupted_run_reports_what_it_did() -> None:
     ends = [line["tag"] for line in read_report(store.content) if line["type"] == "outcome"]
     assert [f"team/a:{tag}" for tag in ends] == registry.pruned
     assert len(ends) == 1
+
+
+# The time of a run
+
+_FOUR = _content(*(_repository(f"team/{name}", f"{name}1", f"{name}2") for name in "abcd"))
+_NO_TIME = timedelta(seconds=0.2)
+
+
+def _never_reads(*repositories: str) -> Callable[[str], Awaitable[None]]:
+    """Let the reading of these take for ever."""
+
+    async def reading(repository: str) -> None:
+        if repository in repositories:
+            await asyncio.Event().wait()
+
+    return reading
+
+
+async def test_a_run_that_is_through_in_its_time_knows_nothing_of_it() -> None:
+    report = await _run(_Registry(_FOUR), time=timedelta(hours=4), first="team/c")
+    assert (report.phase, report.failures, report.next_repository) == (Phase.SUCCEEDED, (), None)
+
+
+async def test_what_cannot_be_planned_in_time_is_not_pruned_and_the_rest_is() -> None:
+    registry = _Registry(_FOUR, reading=_never_reads("team/c"))
+    store = _published_before(registry, _POLICY)
+    before = store.published
+    audit = _Audit()
+    report = await _run(registry, time=_NO_TIME, store=store, audit=audit)
+    assert report.phase is Phase.PARTIAL
+    assert sorted(registry.pruned) == ["team/a:a1", "team/a:a2", "team/b:b1", "team/b:b2"]
+    (failure,) = report.failures
+    assert audit.failures == [failure]
+    assert (failure.reason, failure.repository) == ("Timeout", None)
+    assert "with 2 of 4 repositories done; the next run begins with team/c" in report.message
+    assert report.next_repository == "team/c"
+    assert (report.counts.repositories_scanned, report.counts.repositories_failed) == (2, 2)
+    # What is published of the others stays, so that their grace period goes on.
+    for name in "cd":
+        tag, image_digest = f"{name}1", digest(f"team/{name}/{name}1")
+        assert store.published.first(f"team/{name}", tag, image_digest) == before.first(
+            f"team/{name}", tag, image_digest
+        )
+        assert store.published.first(f"team/{name}", tag, image_digest) is not None
+
+
+async def test_the_next_run_goes_round_from_where_the_last_one_stopped() -> None:
+    registry = _Registry(_FOUR, reading=_never_reads("team/b"))
+    report = await _run(registry, time=_NO_TIME, first="team/c")
+    assert registry.read == ["team/c", "team/d", "team/a", "team/b"]
+    places = [tag.partition(":")[0] for tag in registry.pruned]
+    assert places == ["team/c", "team/c", "team/d", "team/d", "team/a", "team/a"]
+    assert report.next_repository == "team/b"
+
+
+async def test_a_repository_that_takes_a_whole_run_to_read_does_not_stop_the_others_for_ever() -> None:
+    registry = _Registry(_FOUR, reading=_never_reads("team/b"))
+    report = await _run(registry, time=_NO_TIME, first="team/b")
+    assert (registry.read, registry.pruned, report.plan) == (["team/b"], [], None)
+    assert (report.phase, report.next_repository) == (Phase.PARTIAL, "team/c")
+    assert "with 0 of 4 repositories done; the next run begins with team/c" in report.message
+
+
+@pytest.mark.parametrize("plan_only", [True, False])
+async def test_where_nothing_was_read_in_time_nothing_is_published(*, plan_only: bool) -> None:
+    registry = _Registry(_FOUR, reading=_never_reads("team/a"))
+    store = _published_before(registry, _POLICY)
+    report = await _run(registry, plan_only=plan_only, time=_NO_TIME, store=store)
+    assert (store.saved, report.plan, report.phase) == ([], None, Phase.PARTIAL)
+
+
+async def test_a_registry_that_does_not_even_list_in_time_forgets_nothing_and_where_to_begin_stays() -> None:
+    @dataclass
+    class _Silent(_Registry):
+        @override
+        async def repositories(self) -> Sequence[str]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    registry = _Silent(_FOUR)
+    store = _published_before(registry, _POLICY)
+    report = await _run(registry, time=_NO_TIME, store=store, first="team/c")
+    assert (store.saved, report.plan, report.phase, report.next_repository) == ([], None, Phase.PARTIAL, "team/c")
+    assert report.message.startswith("spec.timeout ended the run before any repository could be planned")
+
+
+async def test_a_plan_that_was_not_through_in_time_is_published_as_far_as_it_came() -> None:
+    registry = _Registry(_FOUR, reading=_never_reads("team/d"))
+    report = await _run(registry, plan_only=True, time=_NO_TIME)
+    assert (report.phase, report.counts.tags_planned, report.next_repository) == (Phase.PARTIAL, 6, "team/d")
+    assert report.plan is not None
+
+
+def _after(clock: _Clock, place: str, passed: timedelta) -> Callable[[str], Awaitable[None]]:
+    """Let time pass before the deletion of a tag."""
+
+    async def pace(now_at: str) -> None:
+        if now_at == place:
+            clock.passed = passed
+
+    return pace
+
+
+async def test_a_run_ends_before_its_next_deletion_once_its_time_is_over() -> None:
+    clock = _Clock()
+    registry = _Registry(_FOUR, pace=_after(clock, "team/b:b2", timedelta(hours=4)))
+    store = _published_before(registry, _POLICY)
+    report = await _run(registry, time=timedelta(hours=4), clock=clock, store=store)
+    assert sorted(registry.pruned) == ["team/a:a1", "team/a:a2", "team/b:b1"]
+    assert (report.phase, report.next_repository) == (Phase.PARTIAL, "team/b")
+    assert [failure.reason for failure in report.failures] == ["Timeout"]
+    assert "with 1 of 4 repositories done; the next run begins with team/b" in report.message
+    assert "3 of 8 planned tags are pruned" in report.message
+    # What went is taken out of the published plan, and what did not go waits no longer for that.
+    assert store.published.first("team/b", "b1", digest("team/b/b1")) is None
+    assert store.published.first("team/b", "b2", digest("team/b/b2")) == NOW - timedelta(days=2)
+
+
+async def test_a_repository_in_which_nothing_could_be_pruned_in_time_does_not_stop_the_others_for_ever() -> None:
+    clock = _Clock()
+    registry = _Registry(_FOUR, pace=_after(clock, "team/a:a2", timedelta(hours=5)))
+    report = await _run(registry, time=timedelta(hours=4), clock=clock)
+    assert (registry.pruned, report.next_repository) == ([], "team/b")
+
+
+async def test_the_time_of_a_run_ends_in_all_repositories_at_once() -> None:
+    clock = _Clock()
+    registry = _Registry(_FOUR, at_once=4, pace=_after(clock, "team/b:b2", timedelta(hours=4)))
+    report = await _run(registry, time=timedelta(hours=4), clock=clock)
+    assert report.phase is Phase.PARTIAL
+    assert len(registry.pruned) < 8
+    assert report.next_repository is not None
+    assert [failure.reason for failure in report.failures] == ["Timeout"]
+
+
+async def test_a_timeout_is_told_before_whatever_else_went_wrong() -> None:
+    broken = {f"team/a{number}": _BROKEN for number in range(5)}
+    registry = _Registry({**broken, **_FOUR}, reading=_never_reads("team/c"))
+    report = await _run(registry, time=_NO_TIME)
+    assert [failure.reason for failure in report.failures] == ["Timeout", *["MalformedAnswer"] * 5]
+    assert report.message.startswith("spec.timeout ended the run with 7 of 9 repositories done")
+
+
+async def test_an_interrupted_run_does_not_move_where_the_next_one_begins() -> None:
+    report = await _run(_Registry(_FOUR), guard=_Guard(steps=5), first="team/c")
+    assert (report.phase, report.next_repository) == (Phase.INTERRUPTED, "team/c")
+
+
+async def test_runs_that_are_too_short_for_all_get_round() -> None:
+    """Each has time to read two of four, and prunes those."""
+    pruned: list[str] = []
+    first = None
+    for _ in range(2):
+        registry = _Registry(_FOUR)
+
+        async def reading(repository: str, registry: _Registry = registry) -> None:
+            del repository
+            if len(registry.read) > 2:
+                await asyncio.Event().wait()
+
+        registry.reading = reading
+        report = await _run(registry, time=_NO_TIME, first=first)
+        pruned += registry.pruned
+        first = report.next_repository
+    assert sorted(pruned) == [f"team/{name}:{name}{number}" for name in "abcd" for number in (1, 2)]

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 
 from registry_cleanup.application import Application
+from registry_cleanup.claims import Aside, ClaimBook
 from registry_cleanup.domain.run import Conflict, Counts, Failure, Phase, PlanSummary, RunOrder, RunReport, Trigger
+from registry_cleanup.domain.schedule import Schedule, Timetable, parse_time_zone
+from registry_cleanup.domain.tenancy import UNBOUNDED, Bounds, HostGlob
 from registry_cleanup.kube.api import ForbiddenError
-from registry_cleanup.kube.spec import APPROVE_ANNOTATION, REQUEST_ANNOTATION, ParsedPolicy
+from registry_cleanup.kube.spec import APPROVE_ANNOTATION, REQUEST_ANNOTATION, ParsedPolicy, parse_policy
+from registry_cleanup.kube.status import parse_time
 from registry_cleanup.ports import RunError
 from registry_cleanup.settings import Settings
 from registry_cleanup.supervisor import Supervisor
+from registry_cleanup.telemetry import Metrics
 from tests.support.builders import NOW, minimal_spec
 
 _LIMIT = 10.0
@@ -72,6 +77,7 @@ class _World:
         gates: what the runs of a policy wait for, by its name.
         events: reasons of the Events that were posted.
         looked: how often conflicts were looked for without a run; `look` says what was found.
+        time: the present.
     """
 
     outcome: Callable[[str, RunOrder], RunReport] = lambda _, order: _report(
@@ -84,25 +90,42 @@ class _World:
     looked: int = 0
     forbidden: bool = False
     look: Sequence[Conflict] | RunError = ()
+    time: datetime = NOW
+    jitter: int = 0
+    concurrent_runs: int = 4
 
     def __post_init__(self) -> None:
-        self.settings = Settings(stop_seconds=5)
+        self.settings = Settings(
+            stop_seconds=5, schedule_jitter_seconds=self.jitter, concurrent_runs=self.concurrent_runs
+        )
         self.clock = self
         self.api = self
+        self.bounds = UNBOUNDED
+        self.withheld: str | None = None
+        self.metrics = Metrics()
+        self.claims = ClaimBook()
         self._changed = asyncio.Condition()
         self.supervisor = Supervisor(
             cast(Application, self), lambda _body, _warning, reason, _message: self.events.append(reason)
         )
 
     def now(self) -> datetime:
-        return NOW
+        return self.time
 
-    async def run(self, policy: ParsedPolicy, order: RunOrder, _halt: Callable[[], str | None]) -> RunReport:
+    def parse(self, body: Mapping[str, Any]) -> ParsedPolicy:
+        return parse_policy(body, self.bounds)
+
+    async def run(
+        self, policy: ParsedPolicy, order: RunOrder, _halt: Callable[[], str | None], _aside: Aside
+    ) -> RunReport:
         self.orders.append((policy.name, order))
         await self._notify()
         if (gate := self.gates.get(policy.name)) is not None:
             await gate.wait()
         return self.outcome(policy.name, order)
+
+    def ended(self, policy: ParsedPolicy, report: RunReport) -> None:
+        self.metrics.run_ended(policy.namespace, policy.name, report)
 
     async def conflicts(self, _policy: ParsedPolicy) -> Sequence[Conflict]:
         self.looked += 1
@@ -161,7 +184,7 @@ async def _ended(world: _World) -> AsyncIterator[_World]:
     finally:
         for gate in world.gates.values():
             gate.set()
-        await world.supervisor.stop()
+        await world.supervisor.stop("the operator was stopped", 5)
 
 
 # Approvals
@@ -249,16 +272,62 @@ async def test_a_changed_policy_is_planned_before_its_approval_counts(world: _Wo
     assert world.statuses["builds"]["plan"]["hash"] == _G
 
 
-async def test_an_approval_that_is_withdrawn_while_it_waits_for_its_turn_starts_nothing(world: _World) -> None:
-    first_goes_on = world.hold("first")
-    world.observe(_body("first"))  # at the same registry, where runs follow each other
-    await world.until(lambda: len(world.orders) == 1)
-    world.observe(_approved(status=_planned()))
-    await world.idle()
-    world.observe(_body())
-    first_goes_on.set()
-    await world.idle()
-    assert world.triggers() == []
+async def test_an_approval_that_is_withdrawn_while_it_waits_for_its_turn_starts_nothing() -> None:
+    async with _ended(_World(concurrent_runs=1)) as world:
+        first_goes_on = world.hold("first")
+        world.observe(_body("first"))
+        await world.until(lambda: len(world.orders) == 1)
+        world.observe(_approved(status=_planned()))
+        await world.idle()
+        assert (world.supervisor.places.running, world.supervisor.places.waiting) == (1, 1)
+        world.observe(_body())
+        first_goes_on.set()
+        await world.idle()
+        assert world.triggers() == []
+
+
+async def test_a_policy_that_goes_while_it_waits_for_its_turn_waits_no_longer() -> None:
+    async with _ended(_World(concurrent_runs=1)) as world:
+        first_goes_on = world.hold("first")
+        world.observe(_body("first"))
+        await world.until(lambda: len(world.orders) == 1)
+        world.observe(_body())
+        await world.idle()
+        assert world.supervisor.places.waiting == 1
+        world.observe(_body(), deleted=True)
+        await world.idle()
+        assert (world.supervisor.places.running, world.supervisor.places.waiting) == (1, 0)
+        first_goes_on.set()
+        await world.idle()
+        assert world.supervisor.places.running == 0
+        assert [name for name, _ in world.orders] == ["first"]
+
+
+async def test_runs_that_wait_for_their_turn_end_at_once_when_the_operator_stops() -> None:
+    async with _ended(_World(concurrent_runs=1)) as world:
+        first_goes_on = world.hold("first")
+        world.observe(_body("first"))
+        await world.until(lambda: len(world.orders) == 1)
+        for name in ("second", "third"):
+            world.observe(_body(name))
+        await world.idle()
+        assert world.supervisor.places.waiting == 2
+        stopping = asyncio.ensure_future(world.supervisor.stop("the operator was stopped", 5))
+        await world.idle()
+        assert world.supervisor.places.waiting == 0  # though the first has not ended
+        first_goes_on.set()
+        await asyncio.wait_for(stopping, _LIMIT)
+        assert [name for name, _ in world.orders] == ["first"]
+
+
+async def test_runs_at_one_registry_take_place_at_the_same_time(world: _World) -> None:
+    goes_on = [world.hold(name) for name in ("first", "second")]
+    for name in ("first", "second"):
+        world.observe(_body(name))
+    await world.until(lambda: len(world.orders) == 2)
+    assert world.supervisor.places.running == 2
+    for event in goes_on:
+        event.set()
 
 
 async def test_an_interrupted_run_takes_its_approval_again(world: _World) -> None:
@@ -426,3 +495,373 @@ async def test_conflicts_that_cannot_be_looked_at_stay_until_they_can(world: _Wo
     world.observe(_body("older", suspend=True))
     await world.idle()
     assert world.conflict("younger")[0] == "False"
+
+
+# Requests
+
+
+def _requested(value: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - arguments of _body
+    return _body(annotations={REQUEST_ANNOTATION: value}, **more)
+
+
+async def test_requests_during_a_run_are_one_run_after_it_and_each_is_answered_once(world: _World) -> None:
+    goes_on = world.hold("builds")
+    world.observe(_requested("first", status=_planned()))
+    await world.until(lambda: len(world.orders) == 1)
+    for value in ("second", "third", "fourth"):
+        world.observe(_requested(value))
+        await world.idle()
+    assert len(world.orders) == 1
+    assert "lastHandledRunRequest" not in world.statuses["builds"]
+    goes_on.set()
+    await world.idle()
+    assert [(order.trigger, order.request) for _, order in world.orders] == [
+        (Trigger.REQUEST, "first"),
+        (Trigger.REQUEST, "fourth"),
+    ]
+    assert world.statuses["builds"]["lastHandledRunRequest"] == "fourth"
+    world.observe(_requested("fourth"))
+    await world.idle()
+    assert len(world.orders) == 2
+
+
+async def test_a_request_that_is_withdrawn_during_the_run_before_it_is_not_run(world: _World) -> None:
+    goes_on = world.hold("builds")
+    world.observe(_requested("first", status=_planned()))
+    await world.until(lambda: len(world.orders) == 1)
+    world.observe(_requested("second"))
+    world.observe(_requested("first"))
+    goes_on.set()
+    await world.idle()
+    assert len(world.orders) == 1
+
+
+# Schedules, with NOW at noon
+
+_NIGHTLY: Mapping[str, Any] = {"schedule": "0 3 * * *"}
+_LAST_NIGHT, _YESTERDAY = "2026-06-15T03:00:00Z", "2026-06-14T12:00:00Z"
+_OVERDUE: Mapping[str, Any] = {"scheduleCountsFrom": _YESTERDAY}
+
+
+async def test_a_time_that_was_missed_runs_once_and_is_told_as_the_time_it_was(world: _World) -> None:
+    world.observe(_body(status=_planned(**_OVERDUE), **_NIGHTLY))
+    await world.idle()
+    world.observe(_body(**_NIGHTLY))
+    await world.idle()
+    ((_, order),) = world.orders
+    assert (order.trigger, order.scheduled_for) == (Trigger.SCHEDULE, parse_time(_LAST_NIGHT))
+    status = world.statuses["builds"]
+    assert (status["lastScheduleTime"], status["nextScheduleTime"]) == (_LAST_NIGHT, "2026-06-16T03:00:00Z")
+    assert status["lastRun"]["scheduledTime"] == _LAST_NIGHT
+
+
+async def test_a_time_that_was_missed_for_too_long_is_told_once_and_never_run(world: _World) -> None:
+    body = _body(status=_planned(**_OVERDUE), startingDeadlineSeconds=3600, **_NIGHTLY)
+    world.observe(body)
+    await world.idle()
+    world.observe(body)
+    await world.idle()
+    assert (world.orders, world.events) == ([], ["MissedSchedule"])
+    status = world.statuses["builds"]
+    assert status["lastMissedScheduleTime"] == _LAST_NIGHT
+    assert status["nextScheduleTime"] == "2026-06-16T03:00:00Z"
+    assert "lastScheduleTime" not in status
+    # Nor by an operator that starts later.
+    async with _ended(_World()) as later:
+        later.observe({**body, "status": status})
+        await later.idle()
+        assert (later.orders, later.events, later.statuses) == ([], [], {})
+
+
+async def test_a_run_that_waits_too_long_for_its_place_counts_as_missed() -> None:
+    async with _ended(_World(concurrent_runs=1)) as world:
+        first_goes_on = world.hold("first")
+        world.observe(_body("first"))  # has the only place
+        await world.until(lambda: len(world.orders) == 1)
+        late = _body(status=_planned(**_OVERDUE), startingDeadlineSeconds=10 * 3600, **_NIGHTLY)
+        world.observe(late)
+        await world.idle()
+        world.time = NOW + timedelta(hours=2)
+        first_goes_on.set()
+        await world.idle()
+        assert world.triggers() == []
+        assert world.events[-1] == "MissedSchedule"
+
+
+async def test_a_scheduled_run_that_a_killed_operator_left_is_said_to_be_interrupted_and_repeated(
+    world: _World,
+) -> None:
+    running = {
+        "id": "run-of-last-night",
+        "trigger": "Schedule",
+        "phase": "Running",
+        "dryRun": False,
+        "scheduledTime": _LAST_NIGHT,
+        "startTime": "2026-06-15T03:00:10Z",
+    }
+    # It began in time, so the deadline does not speak against it.
+    world.observe(
+        _body(status=_planned(lastRun=running, **_OVERDUE), startingDeadlineSeconds=3600, timeout="2h", **_NIGHTLY)
+    )
+    await world.idle()
+    ((_, order),) = world.orders
+    assert (order.trigger, order.scheduled_for) == (Trigger.SCHEDULE, parse_time(_LAST_NIGHT))
+    assert (order.repeats, order.deadline) == ("run-of-last-night", NOW + timedelta(hours=2))
+    assert world.events == ["RunInterrupted", "RunSucceeded"]
+    status = world.statuses["builds"]
+    assert status["lastScheduleTime"] == _LAST_NIGHT
+    assert [run["phase"] for run in status["history"]] == ["Succeeded", "Interrupted"]
+
+
+async def test_a_request_before_the_repetition_does_not_make_a_missed_time_of_it(world: _World) -> None:
+    interrupted = {
+        "id": "run-of-last-night",
+        "trigger": "Schedule",
+        "phase": "Interrupted",
+        "dryRun": False,
+        "scheduledTime": _LAST_NIGHT,
+        "startTime": "2026-06-15T03:00:10Z",
+    }
+    status = _planned(lastRun=interrupted, history=[interrupted], **_OVERDUE)
+    world.observe(_requested("now", status=status, startingDeadlineSeconds=3600, **_NIGHTLY))
+    await world.idle()
+    assert [order.trigger for _, order in world.orders] == [Trigger.REQUEST, Trigger.SCHEDULE]
+    assert world.statuses["builds"]["lastScheduleTime"] == _LAST_NIGHT
+
+
+async def test_an_interrupted_run_is_repeated_without_a_history_too(world: _World) -> None:
+    interrupted = {
+        "id": "run-of-last-night",
+        "trigger": "Schedule",
+        "phase": "Interrupted",
+        "dryRun": False,
+        "scheduledTime": _LAST_NIGHT,
+        "startTime": "2026-06-15T03:00:10Z",
+    }
+    status = _planned(lastRun=interrupted, **_OVERDUE)
+    world.observe(_body(status=status, startingDeadlineSeconds=3600, historyLimit=0, **_NIGHTLY))
+    await world.idle()
+    assert [order.repeats for _, order in world.orders] == ["run-of-last-night"]
+    assert world.statuses["builds"]["history"] == []
+
+
+async def test_what_an_operator_finds_interrupted_says_nothing_of_a_generation_that_came_since() -> None:
+    async with _ended(_World(concurrent_runs=1)) as world:
+        running = {"id": "run", "trigger": "Request", "phase": "Running", "dryRun": False, "startTime": _YESTERDAY}
+        world.hold("builds")
+        seen: list[dict[str, Any]] = []
+        world.observe(_body("first"))
+        await world.idle()
+        world.hold("first")
+        world.observe(_body("first", generation=2))  # so that the other waits for its place
+        await world.until(lambda: len(world.orders) == 2)
+        world.observe(_body(generation=2, status=_planned(lastRun=running)))
+        await world.until(lambda: "builds" in world.statuses)
+        seen.append(world.statuses["builds"])
+        assert (seen[0]["lastRun"]["phase"], seen[0]["observedGeneration"]) == ("Interrupted", 1)
+
+
+async def test_times_under_suspend_are_made_up_for_once_after_the_plan(world: _World) -> None:
+    world.time = NOW - timedelta(hours=12)
+    status = _planned(scheduleCountsFrom=_YESTERDAY, lastScheduleTime="2026-06-14T03:00:00Z")
+    world.observe(_body(status=status, generation=2, suspend=True, **_NIGHTLY))
+    await world.idle()
+    assert world.orders == []
+    assert world.statuses["builds"]["suspendedTime"] == "2026-06-15T00:00:00Z"
+    assert "nextScheduleTime" not in world.statuses["builds"]
+    world.time = NOW
+    world.outcome = lambda _, order: replace(_report(order), plan=PlanSummary(_H, NOW, 1, ()))
+    world.observe(_body(generation=3, **_NIGHTLY))
+    await world.idle()
+    assert [(order.trigger, order.scheduled_for) for _, order in world.orders] == [
+        (Trigger.SPEC_CHANGE, None),
+        (Trigger.SCHEDULE, parse_time(_LAST_NIGHT)),
+    ]
+
+
+async def test_times_under_suspend_are_left_out_where_the_deadline_says_so(world: _World) -> None:
+    world.time = NOW - timedelta(hours=12)
+    world.observe(_body(status=_planned(), generation=2, suspend=True, startingDeadlineSeconds=3600, **_NIGHTLY))
+    await world.idle()
+    world.time = NOW
+    world.observe(_body(generation=3, startingDeadlineSeconds=3600, **_NIGHTLY))
+    await world.idle()
+    assert world.triggers() == [(Trigger.SPEC_CHANGE, None)]
+    assert world.events[-1] == "MissedSchedule"
+
+
+async def test_times_before_a_changed_policy_was_planned_are_not_made_up_for(world: _World) -> None:
+    world.observe(_body(status=_planned(**_OVERDUE), generation=2, **_NIGHTLY))
+    await world.idle()
+    assert world.triggers() == [(Trigger.SPEC_CHANGE, None)]
+
+
+async def test_the_next_start_is_announced_with_the_jitter_of_the_policy() -> None:
+    async with _ended(_World(jitter=3600)) as world:
+        world.observe(_body(status=_planned(lastScheduleTime=_LAST_NIGHT), **_NIGHTLY))
+        await world.idle()
+        announced = parse_time(world.statuses["builds"]["nextScheduleTime"])
+        timetable = Timetable(Schedule("0 3 * * *", parse_time_zone("Etc/UTC")), "uid of builds", timedelta(hours=1))
+        nominal = datetime(2026, 6, 16, 3, tzinfo=UTC)
+        assert announced == timetable.start(nominal)
+        assert announced > nominal
+        # Not before it, and then once.
+        world.time = announced - timedelta(seconds=1)
+        world.observe(_body(**_NIGHTLY))
+        await world.idle()
+        assert world.orders == []
+        world.time = announced
+        world.observe(_body(**_NIGHTLY))
+        await world.idle()
+        world.observe(_body(**_NIGHTLY))
+        await world.idle()
+        assert [order.scheduled_for for _, order in world.orders] == [nominal]
+        assert world.statuses["builds"]["lastScheduleTime"] == "2026-06-16T03:00:00Z"
+
+
+async def test_a_status_that_says_all_is_not_written_again_at_the_start(world: _World) -> None:
+    """1,000 policies that wait cost no write."""
+    waits = _planned(lastScheduleTime=_LAST_NIGHT, nextScheduleTime="2026-06-16T03:00:00Z")
+    world.observe(_body(status=waits, **_NIGHTLY))
+    await world.idle()
+    assert (world.statuses, world.orders) == ({}, [])
+
+
+# Timeouts
+
+
+async def test_the_next_run_is_told_where_the_last_one_stopped_and_forgets_it_once_it_is_through(
+    world: _World,
+) -> None:
+    world.outcome = lambda _, order: replace(_report(order, phase=Phase.PARTIAL), next_repository="team/b")
+    world.observe(_requested("first", status=_planned()))
+    await world.idle()
+    assert world.statuses["builds"]["nextRepository"] == "team/b"
+    world.outcome = lambda _, order: _report(order)
+    world.observe(_requested("second"))
+    await world.idle()
+    assert [order.first_repository for _, order in world.orders] == [None, "team/b"]
+    assert "nextRepository" not in world.statuses["builds"]
+
+
+# Events
+
+
+async def test_the_same_failure_again_and_again_is_told_once(world: _World) -> None:
+    failure = Failure("Unreachable", "the registry does not answer", reachable=False)
+    world.outcome = lambda _, order: _report(order, None, phase=Phase.FAILED, failures=(failure,), message="no answer")
+    for generation in range(1, 30):
+        world.observe(_body(generation=generation))
+        await world.idle()
+    assert len(world.orders) == 29
+    assert world.events == ["PlanFailed"]
+
+
+async def test_who_asks_for_a_run_is_told_of_each(world: _World) -> None:
+    world.observe(_requested("first", status=_planned()))
+    await world.idle()
+    world.observe(_requested("second"))
+    await world.idle()
+    assert world.events == ["RunSucceeded", "RunSucceeded"]
+
+
+# What the administrator does not allow
+
+
+async def test_a_policy_outside_the_bounds_is_stalled_with_field_and_bound_and_nothing_runs(world: _World) -> None:
+    world.bounds = Bounds((HostGlob("other.example.com"),))
+    world.observe(_body(annotations={REQUEST_ANNOTATION: "now"}))
+    await world.idle()
+    assert world.orders == []
+    conditions = {each["type"]: each for each in world.statuses["builds"]["conditions"]}
+    told = [(conditions[name]["status"], conditions[name]["reason"]) for name in ("Ready", "Stalled", "Reconciling")]
+    assert told == [("False", "NotAllowed"), ("True", "NotAllowed"), ("False", "NotAllowed")]
+    message = conditions["Stalled"]["message"]
+    assert message.startswith(
+        "spec.registry.url: names registry.example.com:443, which is not allowed by the operator's"
+    )
+    assert "REGISTRY_CLEANUP_ALLOWED_REGISTRIES (other.example.com)" in message
+    assert world.events == ["NotAllowed"]
+
+
+async def test_a_policy_outside_the_bounds_blocks_nobody(world: _World) -> None:
+    world.outcome = _finds("team/app")
+    world.observe(_body("older", registry={"url": "https://other.example.com"}))
+    world.observe(_body("younger"))
+    await world.idle()
+    assert world.conflict("younger")[0] == "True"
+    world.bounds = Bounds((HostGlob("registry.example.com"),))
+    world.observe(_body("older", generation=2, registry={"url": "https://other.example.com"}))
+    await world.idle()
+    assert world.conflict("younger")[0] == "False"
+
+
+async def test_where_the_operator_plans_only_a_request_is_answered_by_a_plan_that_knows_why(world: _World) -> None:
+    world.withheld = "planned only: because of a setting"
+    world.observe(_body(annotations={REQUEST_ANNOTATION: "now"}, status=_planned()))
+    await world.until(lambda: len(world.orders) == 1)
+    await world.idle()
+    ((_, order),) = world.orders
+    assert (order.trigger, order.plan_only, order.withheld) == (Trigger.REQUEST, True, world.withheld)
+    assert order.request is None  # nobody asked for a plan, and no message may say that it was all there was to do
+    assert world.statuses["builds"]["lastHandledRunRequest"] == "now"
+
+
+async def test_where_the_operator_plans_only_no_approval_starts_a_run_or_is_used_up(world: _World) -> None:
+    world.withheld = "planned only: because of a setting"
+    world.observe(_approved(status=_planned()))
+    await world.idle()
+    assert world.orders == []
+    assert "lastHandledApproval" not in world.statuses.get("builds", {})
+
+
+async def test_a_dry_run_is_the_policys_own_whatever_the_operator_does(world: _World) -> None:
+    world.withheld = "planned only: because of a setting"
+    world.observe(_body(annotations={REQUEST_ANNOTATION: "now"}, status=_planned(), dryRun=True))
+    await world.until(lambda: len(world.orders) == 1)
+    await world.idle()
+    assert world.orders[0][1].withheld is None
+
+
+# Metrics
+
+
+async def test_a_policy_is_shown_until_it_is_deleted_whatever_its_run_still_tells(world: _World) -> None:
+    gate = world.hold("builds")
+    world.observe(_body())
+    world.observe(_body("others"))
+    await world.until(lambda: bool(world.orders))
+    assert world.metrics.policies.find("team", "builds") is not None
+    world.observe(_body(), deleted=True)
+    gate.set()
+    await world.idle()
+    assert world.metrics.policies.find("team", "builds") is None
+    assert world.metrics.policies.find("team", "others") is not None
+
+
+async def test_a_supervisor_that_stops_shows_nothing_any_more(world: _World) -> None:
+    # Another one may follow in the same process, after policies have gone that nobody saw go.
+    world.observe(_body())
+    await world.until(lambda: "builds" in world.statuses)
+    await world.supervisor.stop("the operator was stopped", 5)
+    assert world.metrics.policies.find("team", "builds") is None
+
+
+async def test_a_changed_spec_is_shown_at_once(world: _World) -> None:
+    world.observe(_body(schedule="@daily", status=_planned()))
+    series = world.metrics.policies.find("team", "builds")
+    assert series is not None
+    assert series.state.spec.interval == timedelta(days=1)
+    world.observe(_body(schedule="@daily", suspend=True, generation=2, status=_planned()))
+    assert series.state.spec.interval is None
+
+
+async def test_a_run_that_ends_by_our_own_mistake_is_counted(world: _World) -> None:
+    def mistake(_name: str, _order: RunOrder) -> RunReport:
+        raise ValueError("a bug")
+
+    world.outcome = mistake
+    world.observe(_body())
+    await world.until(lambda: world.statuses.get("builds", {}).get("lastRun", {}).get("phase") == "Failed")
+    page = (await world.metrics.page("", "")).content.decode()
+    assert 'registry_cleanup_runs_total{phase="Failed",trigger="SpecChange"} 1.0' in page

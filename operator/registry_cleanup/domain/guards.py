@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from itertools import chain
@@ -74,12 +74,16 @@ def guard(
     # What a person has approved goes past the limits, once its grace period is over.
     exceeded = exceeded_limits(policy.limits, plans if plan_only or waits else aged) if unseen else []
     if not exceeded and not policy.approval_required:
-        return Guarded(Go.AHEAD, _some(aged), held.counts, held.items, 0, (), prunable_from)
+        fitting = _under_ceiling(policy.limits, aged)
+        held.add(KeepReason.LIMIT_TRUNCATED, aged, fitting)
+        return Guarded(Go.AHEAD, _some(fitting), held.counts, held.items, 0, (), prunable_from)
     approved = [plan.hold(_unapproved(plan, before, now)) for plan in aged]
     if _count(approved):
-        # Past the limits: a person has seen this plan. What is new since waits for the next.
+        # Past the policy's limits: a person has seen this plan. What is new since waits for the next.
         unapproved = _count(aged) - _count(approved)
-        return Guarded(Go.AHEAD, _some(approved), held.counts, held.items, unapproved, (), prunable_from)
+        fitting = _under_ceiling(policy.limits, approved)
+        held.add(KeepReason.LIMIT_TRUNCATED, approved, fitting)
+        return Guarded(Go.AHEAD, _some(fitting), held.counts, held.items, unapproved, (), prunable_from)
     if policy.approval_required:
         go = Go.AWAITING_APPROVAL if unseen else Go.AHEAD
         return Guarded(go, (), held.counts, held.items, unseen, exceeded, prunable_from)
@@ -95,8 +99,8 @@ def exceeded_limits(limits: Limits, plans: Sequence[RepositoryPlan]) -> list[str
     """Return in words which limits pruning `plans` would exceed. Referrers count for nothing."""
     found = []
     total = sum(map(_images, plans))
-    if total > limits.max_deletions:
-        found.append(f"{total} tags would go, more than limits.maxDeletions ({limits.max_deletions})")
+    if total > limits.most_deletions:
+        found.append(f"{total} tags would go, more than {limits.whose}")
     for plan in plans:
         going = _images(plan)
         if going > PERCENT_COUNTS_FROM and going * 100 > limits.max_percent * plan.size:
@@ -112,7 +116,7 @@ def truncate(limits: Limits, plans: Sequence[RepositoryPlan]) -> list[Repository
 
     A group that is too large for what is left is passed over.
     """
-    left = limits.max_deletions
+    left = limits.most_deletions
     allowance = [_allowance(limits, plan) for plan in plans]
     chosen: list[set[Digest]] = [set() for _ in plans]
     queue = sorted(chain.from_iterable(_candidates(number, plan) for number, plan in enumerate(plans)))
@@ -132,6 +136,13 @@ def truncate(limits: Limits, plans: Sequence[RepositoryPlan]) -> list[Repository
         )
         for number, plan in enumerate(plans)
     ]
+
+
+def _under_ceiling(limits: Limits, approved: list[RepositoryPlan]) -> list[RepositoryPlan]:
+    """Return as much of an approved plan as the administrator lets one run prune: no approval goes past that."""
+    if limits.ceiling is None or sum(map(_images, approved)) <= limits.ceiling:
+        return approved
+    return truncate(replace(limits, max_deletions=limits.ceiling, max_percent=100), approved)
 
 
 def _candidates(

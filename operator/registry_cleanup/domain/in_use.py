@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from typing_extensions import override
 
 from registry_cleanup.domain.reference import Digest
 
+_Key = TypeVar("_Key")
 ALL_TAGS = "*"
 """Stands for every tag of a repository, where nobody can tell which one is meant; no tag is called so."""
 
@@ -115,3 +117,31 @@ def _by_repository(names: Mapping[Digest, frozenset[str]]) -> Mapping[str, set[D
 
 
 NOTHING_IN_USE = InUse()
+
+
+def together(parts: Sequence[InUse]) -> InUse:
+    """Return what protects whatever any of `parts` protects."""
+    return InUse(
+        frozenset().union(*(part.digests for part in parts)),
+        frozenset().union(*(part.tags for part in parts)),
+        _merged(part.image_ids for part in parts),
+        _joined(part.digest_users for part in parts),
+        _joined(part.tag_users for part in parts),
+        _merged(part.repositories for part in parts),
+    )
+
+
+def _merged(parts: Iterable[Mapping[Digest, frozenset[str]]]) -> dict[Digest, frozenset[str]]:
+    found: dict[Digest, frozenset[str]] = {}
+    for part in parts:
+        for digest, names in part.items():
+            found[digest] = found.get(digest, frozenset()) | names
+    return found
+
+
+def _joined(parts: Iterable[Mapping[_Key, tuple[User, ...]]]) -> dict[_Key, tuple[User, ...]]:
+    found: dict[_Key, tuple[User, ...]] = {}
+    for part in parts:
+        for key, users in part.items():
+            found[key] = (*found.get(key, ()), *users)
+    return found

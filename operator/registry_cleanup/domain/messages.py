@@ -40,6 +40,8 @@ def message_of(
         parts.append(f"{counts.tags_pruned} of {counts.tags_planned} planned tags are pruned")
     elif not failures and interrupted is None:
         parts.append("no repository of the registry matches spec.repositories, so there is nothing to do")
+    if order.withheld is not None:
+        parts.append(order.withheld)
     parts.extend(notes)
     planned = counts.repositories_scanned > 0 and order.plan_only and order.trigger is Trigger.SPEC_CHANGE
     if planned and order.request is not None:

@@ -13,20 +13,42 @@ from registry_cleanup.domain.policy import LATEST, Policy, Rule, TagPattern, Unt
 from registry_cleanup.domain.reference import referrer_subject
 from registry_cleanup.domain.verdict import KeepReason
 
+# The settings by which the administrator of the operator keeps tags.
+PROTECTED_REPOSITORIES = "REGISTRY_CLEANUP_PROTECTED_REPOSITORIES"
+PROTECTED_TAGS = "REGISTRY_CLEANUP_PROTECTED_TAGS"
+
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """The rule that owns a tag, or the reason why the tag is no rule's business."""
+    """The rule that owns a tag, or the reason why the tag is no rule's business.
+
+    Attributes:
+        rule: that owns it.
+        kept: why it stays.
+        setting: of the operator, where that keeps it.
+    """
 
     rule: Rule | None
     kept: KeepReason | None
+    setting: str | None = None
 
 
 def ownership(policy: Policy, repository: str, tag: str) -> Ownership:
     """Say whose business `tag` is, by its own name alone, whatever it points at."""
+    if (setting := protecting_setting(policy, repository, tag)) is not None:
+        return Ownership(None, KeepReason.KEEP_TAGS, setting)
     if any(pattern.matches(tag) for pattern in policy.keep_tags):
         return Ownership(None, KeepReason.KEEP_TAGS)
     return among_rules(policy, repository, tag)
+
+
+def protecting_setting(policy: Policy, repository: str, tag: str) -> str | None:
+    """Return the setting by which the administrator of the operator keeps `tag`, whatever the policy says."""
+    if any(glob.matches(repository) for glob in policy.protected_repositories):
+        return PROTECTED_REPOSITORIES
+    if any(pattern.matches(tag) for pattern in policy.protected_tags):
+        return PROTECTED_TAGS
+    return None
 
 
 def among_rules(policy: Policy, repository: str, tag: str) -> Ownership:

@@ -12,6 +12,8 @@ import re2
 
 from registry_cleanup.domain.order import OrderBy
 
+# The operator's setting that no policy's limits go beyond.
+MAX_DELETIONS = "REGISTRY_CLEANUP_MAX_DELETIONS"
 # `latest` is protected unless the policy says `pruneLatest: true`.
 LATEST = "latest"
 
@@ -203,17 +205,39 @@ class OnExceeded(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one run may prune.
+    """How much one run may prune, and how fast it may ask.
 
     Attributes:
         max_deletions: tags in all.
         max_percent: tags of one repository, in percent of all its tags, counted where more than 10 would go.
         on_exceeded: what happens then.
+        requests_per_second: that a run begins, reads and deletions together; None for any number.
+        max_concurrency: requests that are under way at a time; None for what the operator's settings say.
+        ceiling: tags in all that the administrator of the operator allows, whoever approves; None for any number.
     """
 
     max_deletions: int = 1000
     max_percent: int = 50
     on_exceeded: OnExceeded = OnExceeded.ABORT
+    requests_per_second: int | None = None
+    max_concurrency: int | None = None
+    ceiling: int | None = None
+
+    @property
+    def capped(self) -> bool:
+        """Whether the administrator allows less than the policy."""
+        return self.ceiling is not None and self.ceiling < self.max_deletions
+
+    @property
+    def most_deletions(self) -> int:
+        """The number of tags that holds: the policy's, or the administrator's where that is lower."""
+        return self.ceiling if self.ceiling is not None and self.capped else self.max_deletions
+
+    @property
+    def whose(self) -> str:
+        """The field or setting that `most_deletions` comes from, with its number."""
+        name = f"the operator's setting {MAX_DELETIONS}" if self.capped else "limits.maxDeletions"
+        return f"{name} ({self.most_deletions})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +294,8 @@ class Policy:
         limits: how much one run may prune.
         approval_required: whether a plan has to be approved before it is carried out.
         in_use: what counts as in use.
+        protected_repositories: in which the administrator of the operator lets nothing go.
+        protected_tags: that the administrator of the operator lets nobody prune.
     """
 
     uid: str
@@ -284,3 +310,5 @@ class Policy:
     limits: Limits = Limits()
     approval_required: bool = False
     in_use: InUseRules = InUseRules()
+    protected_repositories: Sequence[RepositoryGlob] = ()
+    protected_tags: Sequence[TagPattern] = ()

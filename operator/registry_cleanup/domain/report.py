@@ -5,7 +5,7 @@ Each line is one JSON object with a `type`:
 - `run`: first; policy, run, plan and counts.
 - `tag`: one tag with its verdict (`Keep` with `reason`, or `Prune` with `reasons`), rule, digest, date, `dateSource`
   (`Pushed` or `Created`) and size in bytes, as far as known; of one that is in use, at most three `users`, and
-  `moreUsers`, how many are left out.
+  `moreUsers`, how many are left out; of one that a setting of the operator keeps, the `setting`.
 - `held`: a tag that would go, and why not now (`GracePeriod`, `LimitTruncated`).
 - `outcome`: what became of a tag that was to go.
 - `untagged`: a manifest that is left without a name, and what became of it where it was to be deleted.
@@ -129,6 +129,8 @@ def _tag(plan: RepositoryPlan, verdict: Verdict) -> Line:
         line |= {"verdict": "Prune", "reasons": [reason.value for reason in verdict.pruned]}
     if verdict.rule is not None:
         line["rule"] = verdict.rule
+    if verdict.setting is not None:
+        line["setting"] = verdict.setting
     if verdict.digest is not None:
         line["digest"] = verdict.digest
     if verdict.subject is not None:

@@ -59,7 +59,7 @@ def judge(policy: Policy, inventory: Inventory, now: datetime, in_use: InUse = N
             would = among_rules(policy, inventory.repository, tag)
             if would.rule is not None and would.kept is None and digest is not None:
                 owned[would.rule.name].lending.append(tag)
-            verdicts[tag] = Verdict(tag, digest, kept)
+            verdicts[tag] = Verdict(tag, digest, kept, setting=owner.setting)
         elif kept is KeepReason.FOLLOWS_PARENT:
             verdicts[tag] = known.referrer(tag, digest, referrer_subject(tag))
         elif owner.rule is None or kept is not None:

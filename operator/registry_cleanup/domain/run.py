@@ -35,6 +35,9 @@ class Phase(StrEnum):
     INTERRUPTED = "Interrupted"
 
 
+# Reason of the failure that a run's timeout is.
+TIMEOUT = "Timeout"
+
 _WAITS = {Go.LIMIT_EXCEEDED: Phase.BLOCKED, Go.AWAITING_APPROVAL: Phase.AWAITING_APPROVAL}
 
 
@@ -52,6 +55,11 @@ class RunOrder:
         references_before: number of references that the last whole scan of this generation found; a scan that finds
             fewer than half of them is in doubt, unless `acknowledges`.
         acknowledges: whether a person asked for this run, which acknowledges that so much less is in use.
+        scheduled_for: the scheduled time that it stands for, if it does.
+        deadline: when it has to end, at the next safe point; None for never.
+        first_repository: where it begins, since the run before it had no time left for it; None for anywhere.
+        repeats: the run that was interrupted, and is done again by this one.
+        withheld: why it only plans although the policy would prune; None where nothing but the policy decides.
     """
 
     id: str
@@ -62,6 +70,11 @@ class RunOrder:
     approval: str | None = None
     references_before: int | None = None
     acknowledges: bool = False
+    scheduled_for: datetime | None = None
+    deadline: datetime | None = None
+    first_repository: str | None = None
+    repeats: str | None = None
+    withheld: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +127,15 @@ class PlannedItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """How much a plan would prune of one repository."""
+
+    repository: str
+    tags: int
+    deletions: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlanSummary:
     """What status shows of a plan; the whole of it is in the report and in the log.
 
@@ -125,6 +147,7 @@ class PlanSummary:
         prunable_from: when the first of them may go; None where nothing is planned.
         reclaimable: bytes that it would free, an estimate.
         untagged: number of manifests that it would leave without a name, or delete with `untagged: Delete`.
+        top: the repositories of which it would prune most.
     """
 
     hash: str
@@ -134,6 +157,7 @@ class PlanSummary:
     prunable_from: datetime | None = None
     reclaimable: int = 0
     untagged: int = 0
+    top: tuple[Planned, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +170,8 @@ class Waiting:
         unapproved: number of tags that one approval would let through.
         other_approval: whether the policy bears the approval of another plan than the published one.
         truncates: whether a plan that exceeds limits goes as far as they allow.
+        capped: the administrator's setting that holds instead of the policy's `limits.maxDeletions`, in words; None
+            where the policy's own does.
     """
 
     exceeded: tuple[str, ...] = ()
@@ -153,6 +179,7 @@ class Waiting:
     unapproved: int = 0
     other_approval: bool = False
     truncates: bool = False
+    capped: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +269,7 @@ class RunReport:
         reference: where the full report is; None where there is none.
         approval_taken: whether the approval that the order bears was taken note of.
         scan: what came of the look at what is in use; None where nobody looked, or where it could not be had whole.
+        next_repository: where the next run begins, since there was no time left for it; None for anywhere.
     """
 
     order: RunOrder
@@ -259,6 +287,7 @@ class RunReport:
     reference: ReportReference | None = None
     approval_taken: bool = False
     scan: ScanSummary | None = None
+    next_repository: str | None = None
 
 
 def clock_skewed(offset: timedelta | None) -> bool:
@@ -278,6 +307,8 @@ def phase_of(
         return Phase.INTERRUPTED
     if any(failure.blocks for failure in failures):
         return Phase.BLOCKED
+    if any(failure.reason == TIMEOUT and failure.repository is None for failure in failures):
+        return Phase.PARTIAL
     if not failures and not counts.tags_failed:
         return Phase.SUCCEEDED if order.plan_only else _WAITS.get(go, Phase.SUCCEEDED)
     planned_something = counts.repositories_scanned > 0

@@ -14,12 +14,15 @@ from registry_cleanup.domain.messages import guard_notes, message_of
 from registry_cleanup.domain.ownership import tag_patterns
 from registry_cleanup.domain.plan import RepositoryPlan, plan_hash
 from registry_cleanup.domain.policy import OnExceeded, Policy, TagPattern, Untagged
+from registry_cleanup.domain.progress import next_repository
 from registry_cleanup.domain.report import FullReport
 from registry_cleanup.domain.run import (
+    TIMEOUT,
     Aftermath,
     Conflict,
     Counts,
     Failure,
+    Planned,
     PlannedItem,
     PlanSummary,
     ReportReference,
@@ -33,6 +36,7 @@ from registry_cleanup.domain.space import SpaceEstimate
 from registry_cleanup.domain.verdict import KeepReason
 
 _SAMPLE = 10
+_TOP = 5
 _NOTES = 3
 _NOT_GONE = frozenset({Outcome.FAILED, Outcome.NOT_DELETED})
 
@@ -50,6 +54,9 @@ class Tally:
         summary: of the plan, once it is complete.
         guarded: what may be pruned of it.
         scan: what came of the look at what is in use.
+        selected: all repositories of the run, in the order in which it takes them.
+        late: whether the time of the run was over before it was through.
+        doubt: why runs of this operator only plan for now, where this one would have planned only anyway.
     """
 
     policy: Policy
@@ -69,6 +76,12 @@ class Tally:
     interrupted: str | None = None
     idle_globs: list[str] = field(default_factory=list)
     scan: ScanSummary | None = None
+    selected: Sequence[str] = ()
+    late: bool = False
+    _left: list[str] = field(default_factory=list)
+    _advanced: set[str] = field(default_factory=set)
+    _top: list[Planned] = field(default_factory=list)
+    doubt: str | None = None
     _scanned: int = 0
     _failed: int = 0
     _tags: int = 0
@@ -101,6 +114,9 @@ class Tally:
         }
         self._sample.extend(islice(_sampled(plan), _SAMPLE - len(self._sample)))
         self._space.add(plan)
+        if plan.planned:
+            top = [*self._top, Planned(plan.repository, plan.size, plan.planned)]
+            self._top = sorted(top, key=lambda each: (-each.deletions, each.repository))[:_TOP]
         self.report.planned(plan)
         if plan.groups:
             self.plans.append(plan.only_going())
@@ -112,6 +128,18 @@ class Tally:
         self._tags += listed
         self._kept[KeepReason.REPOSITORY_INCOMPLETE.value] += listed
         self.report.incomplete(repository, reason, listed)
+
+    def miss_late(self, repository: str) -> None:
+        """Count a repository that there was no time to read."""
+        self.late = True
+        self._left.append(repository)
+        self.miss(repository, TIMEOUT, 0)
+
+    def leave(self, repository: str) -> None:
+        """Count a repository that there was no time to prune to the end."""
+        self.late = True
+        self._left.append(repository)
+        self.fail_in(repository)
 
     def fail_in(self, repository: str) -> None:
         """Count a repository that was planned, and could not be pruned to the end."""
@@ -132,8 +160,28 @@ class Tally:
             tuple(self._sample),
             reclaimable=self._space.size,
             untagged=self._untagged,
+            top=tuple(self._top),
         )
         return self.summary
+
+    @property
+    def next_repository(self) -> str | None:
+        """Where the next run begins; None for anywhere."""
+        if self.late and self.selected:
+            return next_repository(self.selected, self._left, self._advanced)
+        through = self.summary is not None and self.interrupted is None
+        return None if through else self.order.first_repository
+
+    def timeout(self) -> Failure:
+        """Return what is told of a run that was not through in its time: how far it came, and what follows."""
+        came = "before any repository could be planned"
+        if self.selected:
+            done = len(self.selected) - len(self._left)
+            came = f"with {done} of {len(self.selected)} repositories done"
+        begins = f"; the next run begins with {self.next_repository}" if self.next_repository is not None else ""
+        return Failure(
+            TIMEOUT, f"spec.timeout ended the run {came}{begins}; if that happens again and again, raise spec.timeout"
+        )
 
     def take_guarded(self, guarded: Guarded) -> None:
         """Note what the guards let through."""
@@ -142,6 +190,10 @@ class Tally:
             self.report.held(repository, items)
         if self.summary is not None:
             self.summary = replace(self.summary, prunable_from=guarded.prunable_from)
+
+    def advance_in(self, repository: str) -> None:
+        """Note that something was done in a repository: should the time be over, the next run goes on with it."""
+        self._advanced.add(repository)
 
     def outcome(self, outcome: ItemOutcome | UntaggedOutcome) -> None:
         """Count what became of one item."""
@@ -171,6 +223,7 @@ class Tally:
             self.reference,
             self.approval_taken,
             self.scan,
+            self.next_repository,
         )
 
     def _counts(self) -> Counts:
@@ -196,10 +249,15 @@ class Tally:
             guarded.unapproved,
             self.other_approval,
             self.policy.limits.on_exceeded is OnExceeded.TRUNCATE,
+            self.policy.limits.whose if self.policy.limits.capped else None,
         )
 
     def _notes(self) -> list[str]:
-        notes = [] if self.guarded is None else guard_notes(self.policy, self.guarded, plan_only=self.order.plan_only)
+        notes = [] if self.order.repeats is None else [f"this run repeats {self.order.repeats}, which was interrupted"]
+        if self.guarded is not None:
+            notes += guard_notes(self.policy, self.guarded, plan_only=self.order.plan_only)
+        if self.doubt is not None:
+            notes.append(f"a run that prunes would be blocked: {self.doubt}")
         if self.other_approval:
             notes.append(
                 "the annotation approve-plan names another plan than the published one, so it approves nothing"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -49,16 +49,26 @@ class Endpoint:
     @property
     def link_local(self) -> bool:
         """Whether it is an address where clouds serve their metadata; names are resolved by nobody here."""
-        address = _address(self.host)
-        if address is None:
-            return False
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return address.is_link_local or (mapped is not None and mapped.is_link_local)
+        return link_local(self.host)
 
     @property
     def host_port(self) -> str:
         """`host:port`, as people write it."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def server(self) -> str:
+        """`host:port`, the same for all spellings of one name: a dot at its end says that it is whole."""
+        return replace(self, host=self.host.rstrip(".")).host_port
+
+
+def link_local(host: str) -> bool:
+    """Say whether `host` is an address where clouds serve their metadata; a name is none."""
+    address = _address(host)
+    if address is None:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address.is_link_local or (mapped is not None and mapped.is_link_local)
 
 
 @dataclass(frozen=True, slots=True)

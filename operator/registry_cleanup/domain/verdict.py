@@ -56,6 +56,7 @@ class Verdict:
         pushed: whether that date is the push of the tag, rather than the creation of its image.
         users: who uses it, where it is kept because of that.
         subject: of a referrer, as much of its subject's digest as `reference.subject_key` keeps.
+        setting: of the operator, where its administrator keeps the tag whatever the policy says.
     """
 
     tag: str
@@ -67,6 +68,7 @@ class Verdict:
     pushed: bool = False
     subject: str | None = None
     users: tuple[User, ...] = ()
+    setting: str | None = None
 
     @property
     def goes(self) -> bool:

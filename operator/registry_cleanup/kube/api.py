@@ -5,13 +5,14 @@ APIError
 ├── ForbiddenError   403: the operator's ServiceAccount lacks a right
 ├── ConflictError    409: somebody else was there first
 ├── RefusedError     422: the object is not what it may be
+├── BarredError      nothing was sent: another operator may work by now
 └── NoAnswerError    no connection, a time limit, 429 or 5xx: may pass
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,8 +24,10 @@ from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
 from registry_cleanup.kube.spec import GROUP, PLURAL, VERSION
+from registry_cleanup.ports import Objection, no_objection
 
 _REQUEST_LIMIT = 20.0
+_LEASES = ("coordination.k8s.io", "v1")
 # Of what the API server says.
 _LONGEST_MESSAGE = 300
 # That of manifests/base/rbac.yaml.
@@ -51,6 +54,10 @@ class RefusedError(APIError):
     """422; the message is the API server's."""
 
 
+class BarredError(APIError):
+    """Nothing was sent, since this operator may not change anything any more; the message says why."""
+
+
 class NoAnswerError(APIError):
     """Nothing that can be relied upon; may pass."""
 
@@ -65,10 +72,17 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class RegistryHosts:
-    """Hosts of a cluster's own registry: inside the cluster, if it has one, and outside."""
+    """Hosts of a cluster's own registry: inside the cluster, if it has one, and outside.
+
+    Attributes:
+        internal: as pods name it; None where there is none, or nobody knows.
+        external: as others do.
+        forbidden: whether the operator may not read them, so that nobody knows.
+    """
 
     internal: str | None
     external: tuple[str, ...] = ()
+    forbidden: bool = False
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -79,7 +93,9 @@ class RegistryHosts:
 class KubernetesAPI:
     """What the operator asks of the API server, with the rights of its own ServiceAccount."""
 
-    def __init__(self, api_client: client.ApiClient) -> None:
+    def __init__(self, api_client: client.ApiClient, objection: Objection = no_objection) -> None:
+        """Ask through `api_client`, and change nothing while there is an objection: that raises `BarredError`."""
+        self._objection = objection
         self._custom = client.CustomObjectsApi(api_client)
         self._core = client.CoreV1Api(api_client)
         self._apis = client.ApisApi(api_client)
@@ -95,6 +111,14 @@ class KubernetesAPI:
             return False
         return any(resource.name == PLURAL for resource in listed.resources)
 
+    async def policies_can_be_listed(self, namespaces: Sequence[str] = ()) -> None:
+        """Raise where policies are not served, or may not be listed in these namespaces, or in the cluster."""
+        limits: dict[str, Any] = {"limit": 1, "_request_timeout": _REQUEST_LIMIT}
+        if not namespaces:
+            await _call(self._custom.list_cluster_custom_object(GROUP, VERSION, PLURAL, **limits))
+        for namespace in namespaces:
+            await _call(self._custom.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **limits))
+
     async def policy(self, namespace: str, name: str) -> Read:
         """Return a policy as it is now."""
         answer = await _call(
@@ -104,27 +128,40 @@ class KubernetesAPI:
         )
         return Read(answer.data, _date((answer.headers or {}).get("Date")))
 
-    async def policies(self) -> list[dict[str, Any]]:
-        """Return all policies of the cluster as they are now."""
-        found: dict[str, Any] = await _call(
-            self._custom.list_cluster_custom_object(GROUP, VERSION, PLURAL, _request_timeout=_REQUEST_LIMIT)
-        )
-        return list(found["items"])
+    async def policies(self, namespaces: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Return all policies of these namespaces as they are now; of the cluster where none are named."""
+        if not namespaces:
+            found = await _call(
+                self._custom.list_cluster_custom_object(GROUP, VERSION, PLURAL, _request_timeout=_REQUEST_LIMIT)
+            )
+            return list(found["items"])
+        lists = [
+            await _call(
+                self._custom.list_namespaced_custom_object(
+                    GROUP, VERSION, namespace, PLURAL, _request_timeout=_REQUEST_LIMIT
+                )
+            )
+            for namespace in namespaces
+        ]
+        return [policy for found in lists for policy in found["items"]]
 
     async def replace_status(self, namespace: str, name: str, uid: str, status: dict[str, Any]) -> None:
         """Replace the whole status of the policy with this UID, trying for minutes.
 
-        A JSON patch does that in one request, and fails on a policy of the same name that came later.
+        A JSON patch does that in one request, and fails on a policy of the same name that came later. The API server
+        applies it to the resource as it is then; a conflict means that it gave up on others who write, and passes.
         """
         patch: list[dict[str, Any]] = [
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
         ]
-        async for attempt in stamina.retry_context(on=NoAnswerError, attempts=None, timeout=180, wait_max=15):
+        may_pass = (NoAnswerError, ConflictError)
+        async for attempt in stamina.retry_context(on=may_pass, attempts=None, timeout=180, wait_max=15):
             with attempt:
                 await self._patch_status(namespace, name, patch)
 
     async def _patch_status(self, namespace: str, name: str, patch: list[dict[str, Any]]) -> None:
+        self._may_write()
         try:
             await _call(
                 self._custom.patch_namespaced_custom_object_status(
@@ -161,10 +198,12 @@ class KubernetesAPI:
 
     async def create_config_map(self, namespace: str, config_map: client.V1ConfigMap) -> None:
         """Create a ConfigMap; raises `ConflictError` where there is one of that name."""
+        self._may_write()
         await _call(self._core.create_namespaced_config_map(namespace, config_map, _request_timeout=_REQUEST_LIMIT))
 
     async def replace_config_map(self, namespace: str, name: str, config_map: client.V1ConfigMap) -> None:
         """Replace a ConfigMap that was read; raises `ConflictError` where somebody else changed it since."""
+        self._may_write()
         await _call(
             self._core.replace_namespaced_config_map(name, namespace, config_map, _request_timeout=_REQUEST_LIMIT)
         )
@@ -181,8 +220,38 @@ class KubernetesAPI:
         )
         return answer.status.token, answer.status.expiration_timestamp
 
+    # The Lease, which is held while there is an objection to everything else
+
+    async def lease(self, namespace: str, name: str) -> dict[str, Any]:
+        """Return a Lease."""
+        lease: dict[str, Any] = await _call(
+            self._custom.get_namespaced_custom_object(*_LEASES, namespace, "leases", name)
+        )
+        return lease
+
+    async def create_lease(self, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Create a Lease and return it."""
+        lease: dict[str, Any] = await _call(
+            self._custom.create_namespaced_custom_object(*_LEASES, namespace, "leases", body)
+        )
+        return lease
+
+    async def replace_lease(self, namespace: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Replace the Lease of the resourceVersion that `body` names, and return it."""
+        lease: dict[str, Any] = await _call(
+            self._custom.replace_namespaced_custom_object(*_LEASES, namespace, "leases", name, body)
+        )
+        return lease
+
+    def _may_write(self) -> None:
+        if (objection := self._objection()) is not None:
+            raise BarredError(objection)
+
     async def openshift_registry(self) -> RegistryHosts:
-        """Return the hosts of OpenShift's integrated registry that the cluster itself names; none elsewhere."""
+        """Return the hosts of OpenShift's integrated registry that the cluster itself names; none elsewhere.
+
+        An operator that is confined to namespaces may not read them, and then knows none.
+        """
         try:
             body = await _call(
                 self._custom.get_cluster_custom_object(
@@ -191,6 +260,8 @@ class KubernetesAPI:
             )
         except NotThereError:
             return RegistryHosts(None)
+        except ForbiddenError:
+            return RegistryHosts(None, forbidden=True)
         status = body.get("status") or {}
         external = status.get("externalRegistryHostnames") or []
         return RegistryHosts(status.get("internalRegistryHostname") or None, tuple(host for host in external if host))

@@ -1,4 +1,4 @@
-"""What keeps `status` within 16 KiB: messages of bounded length, and a smaller sample where that is not enough."""
+"""What keeps `status` within 16 KiB: messages of bounded length, and shorter lists where that is not enough."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from registry_cleanup.kube.status import PolicyStatus
 MOST_BYTES = 16 * 1024
 # Bytes of a message's JSON; the schema counts characters.
 LONGEST_MESSAGE = 1024
+# Of a run that is history.
+LONGEST_PAST_MESSAGE = 160
+# So many runs stay in the history before the sample is shortened.
+_LEAST_HISTORY = 3
 
 
 def short(message: str, longest: int = LONGEST_MESSAGE) -> str:
@@ -21,14 +25,20 @@ def short(message: str, longest: int = LONGEST_MESSAGE) -> str:
 
 
 def fitted(status: PolicyStatus) -> PolicyStatus:
-    """Return `status` with as much of the plan's sample as fits.
+    """Return `status` with as much of its lists as fits: of the plan's, and of the history the latest runs.
 
-    Only the longest names and messages together come near the bound; without a sample even those stay below it.
+    Only the longest names and messages together come near the bound; without these lists even those stay below it.
     """
-    plan = status.plan
-    while plan is not None and plan.sample and _bytes(status) > MOST_BYTES:
+    while (plan := status.plan) is not None and plan.top_repositories and _bytes(status) > MOST_BYTES:
+        plan = plan.model_copy(update={"top_repositories": plan.top_repositories[:-1]})
+        status = status.model_copy(update={"plan": plan})
+    while len(status.history) > _LEAST_HISTORY and _bytes(status) > MOST_BYTES:
+        status = status.model_copy(update={"history": status.history[:-1]})
+    while (plan := status.plan) is not None and plan.sample and _bytes(status) > MOST_BYTES:
         plan = plan.model_copy(update={"sample": plan.sample[:-1]})
         status = status.model_copy(update={"plan": plan})
+    while status.history and _bytes(status) > MOST_BYTES:
+        status = status.model_copy(update={"history": status.history[:-1]})
     return status
 
 

@@ -106,7 +106,9 @@ def limit_exceeded(report: RunReport, command: str | None) -> Told | None:
         return None
     exceeded = report.waiting.exceeded
     if not exceeded:
-        return Told("False", "WithinLimits", "no limit of spec.limits holds the plan back")
+        capped = report.waiting.capped
+        instead = f"; instead of limits.maxDeletions, {capped} holds" if capped is not None else ""
+        return Told("False", "WithinLimits", f"no limit of spec.limits holds the plan back{instead}")
     which = "; ".join(exceeded[:_LIMITS])
     if len(exceeded) > _LIMITS:
         which += f"; and {len(exceeded) - _LIMITS} more repositories exceed theirs"

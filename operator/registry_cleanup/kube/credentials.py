@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from typing_extensions import override
 
 from registry_cleanup.domain.run import Failure
+from registry_cleanup.domain.tenancy import TRUSTED_TOKEN_HOSTS
 from registry_cleanup.domain.trust import Endpoint, Host, TrustedHosts
 from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, NoAnswerError, NotThereError
+from registry_cleanup.kube.expiry import stated_expiry
 from registry_cleanup.kube.spec import GROUP, ParsedPolicy
 from registry_cleanup.ports import Clock, Credential, CredentialKind, CredentialSource, RunError
 
@@ -23,8 +26,10 @@ _TOKEN_HOSTS_ANNOTATION = f"{GROUP}/token-hosts"
 # The shortest lifetime that TokenRequest grants (openshift.md, 1).
 _TOKEN_SECONDS = 600
 _RENEW_BEFORE = timedelta(minutes=2)
+_CONFIRMED_FOR = timedelta(seconds=10)
 # OpenShift puts the CA of its services into each namespace (registries.md, 6).
 _SERVICE_CA, _SERVICE_CA_KEY = "openshift-service-ca.crt", "service-ca.crt"
+_HOSTS_ROLE = "registry-cleanup-registry-hosts"
 _NO_REGISTRY = (
     "the cluster names no registry of its own (images.config.openshift.io/cluster has no internalRegistryHostname; is "
     "its managementState Removed?); write spec.registry.url"
@@ -41,14 +46,27 @@ class PolicyCredentials(CredentialSource):
         clock: Clock,
         trusted_token_hosts: Sequence[Host],
         service_account: str,
+        tell_expiry: Callable[[datetime | None], None] = lambda _: None,
     ) -> None:
-        """Read for `policy`; `service_account` is the operator's own, as `namespace:name`, for messages."""
+        """Read for `policy`.
+
+        Args:
+            api: where from.
+            policy: whose.
+            clock: the time of day.
+            trusted_token_hosts: by the operator's settings.
+            service_account: the operator's own, as `namespace:name`, for messages.
+            tell_expiry: told when the token of a Secret ends, as it says itself; None where it says nothing.
+        """
         self._api = api
         self._policy = policy
         self._clock = clock
         self._trusted = tuple(trusted_token_hosts)
         self._grantee = service_account
+        self._tell_expiry = tell_expiry
         self._current: Credential | None = None
+        self._renewing = asyncio.Lock()
+        self._confirmed: datetime | None = None
 
     @override
     async def credential(self) -> Credential | None:
@@ -60,7 +78,28 @@ class PolicyCredentials(CredentialSource):
             self._current = await self._from_service_account(registry.service_account_name)
         elif registry.secret_ref is not None:
             self._current = await self._from_secret(registry.secret_ref.name)
+        # Other tokens than those of Secrets are renewed in time.
+        current = self._current if registry.secret_ref is not None else None
+        self._tell_expiry(stated_expiry(current.secret) if current is not None else None)
         return self._current
+
+    @override
+    async def renew(self, refused: Credential) -> bool:
+        # A ServiceAccount's token is renewed in time, and a fresh one has no other rights.
+        if self._policy.registry.secret_ref is None:
+            return False
+        async with self._renewing:
+            if self._current != refused:
+                return True
+            # A registry that grants little refuses often: the same Secret is not read for each refusal.
+            now = self._clock.now()
+            if self._confirmed is not None and timedelta(0) <= now - self._confirmed < _CONFIRMED_FOR:
+                return False
+            self._current = None
+            if await self.credential() != refused:
+                return True
+            self._confirmed = now
+            return False
 
     async def registry_url(self) -> str:
         """Return where the registry is: as the policy says, else OpenShift's own; raise `RunError`."""
@@ -69,6 +108,8 @@ class PolicyCredentials(CredentialSource):
         nothing = ("NoInternalRegistry", _NO_REGISTRY)
         async with self._explained(nothing, "read images.config.openshift.io/cluster"):
             hosts = await self._api.openshift_registry()
+        if hosts.forbidden:
+            raise self._hosts_forbidden("; or write spec.registry.url, and let that setting name its host")
         if hosts.internal is None:
             raise _mend(*nothing)
         return f"https://{hosts.internal}"
@@ -112,6 +153,10 @@ class PolicyCredentials(CredentialSource):
         async with self._explained(missing, "create tokens of ServiceAccounts"):
             token, expires = await self._api.service_account_token(self._policy.namespace, name, _TOKEN_SECONDS)
             cluster = await self._api.openshift_registry()
+        if cluster.forbidden:
+            registry = Endpoint.of(await self.registry_url())
+            if not any(host.covers(registry) for host in self._trusted):
+                raise self._hosts_forbidden("")
         hosts = [*(Host.parse(host) for host in cluster.all), *self._trusted]
         trust = TrustedHosts.of(hosts, allow_http=False)
         return Credential(CredentialKind.SERVICE_ACCOUNT, name, token, trust, expires)
@@ -155,6 +200,15 @@ class PolicyCredentials(CredentialSource):
             raise self._not_granted(right) from error
         except NoAnswerError as error:
             raise RunError(Failure("APIServerUnavailable", f"{error}; tried again later")) from error
+
+    def _hosts_forbidden(self, more: str) -> RunError:
+        return _mend(
+            "RegistryHostsForbidden",
+            "the operator may not read images.config.openshift.io/cluster, which names the hosts of the cluster's own "
+            f"registry, and its setting {TRUSTED_TOKEN_HOSTS} names none: an administrator of the cluster adds the "
+            f"host to that setting, or allows it with: kubectl create clusterrolebinding {_HOSTS_ROLE} "
+            f"--clusterrole={_HOSTS_ROLE} --serviceaccount={self._grantee}{more}",
+        )
 
     def _not_granted(self, what: str) -> RunError:
         namespace = self._policy.namespace

@@ -4,51 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator
 
+from registry_cleanup.domain.duration import parse_duration, parse_period
 from registry_cleanup.domain.policy import RepositoryGlob, TagPattern
 from registry_cleanup.domain.reference import is_repository
 from registry_cleanup.domain.schedule import Schedule, parse_time_zone
 from registry_cleanup.domain.trust import Endpoint
 from registry_cleanup.kube.in_use.json_path import JSONPath
 
-_DURATION = re.compile(r"(?:([0-9]{1,19})d)?(?:([0-9]{1,19})h)?(?:([0-9]{1,19})m)?(?:([0-9]{1,19})s)?")
 # As the API server checks them.
 _LABEL_NAME = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _LABEL_KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_LABEL_NAME}")
 _LABEL_VALUE = re.compile(rf"({_LABEL_NAME})?")
 _API_VERSION = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?v[0-9a-z]{1,61}")
 _KIND = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
-# Longer than any registry has existed; larger numbers overflow dates, which has emptied registries elsewhere.
-_LONGEST = timedelta(days=36500)
-
-
-def parse_duration(text: str) -> timedelta:
-    """Return the duration of `30d`, `12h`, `1d12h` and the like; a day is 24 h. Raises `ValueError`."""
-    seconds = _seconds(text)
-    if not 0 < seconds <= _LONGEST.total_seconds():
-        raise ValueError("must be more than 0 and at most 36500d")
-    return timedelta(seconds=seconds)
-
-
-def parse_period(text: str) -> timedelta:
-    """Return a duration that may also be none at all, `0s`. Raises `ValueError`."""
-    seconds = _seconds(text)
-    if seconds > _LONGEST.total_seconds():
-        raise ValueError("must be at most 36500d")
-    return timedelta(seconds=seconds)
-
-
-def _seconds(text: str) -> int:
-    match = _DURATION.fullmatch(text)
-    if not text or match is None:
-        raise ValueError("is not a duration; write for example '30d', '12h' or '1d12h' (units d, h, m, s)")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _check(parse: Callable[[str], object]) -> AfterValidator:

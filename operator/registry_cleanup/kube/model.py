@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic.alias_generators import to_camel
@@ -25,6 +25,8 @@ from registry_cleanup.kube.fields import (
     TokenURLText,
     ZoneText,
 )
+
+_Value = TypeVar("_Value")
 
 
 class FieldError(ValueError):
@@ -144,6 +146,8 @@ class LimitsSpec(Model):
     max_deletions: int = Field(default=1000, ge=1, le=1_000_000)
     max_percent_per_repository: int = Field(default=50, ge=1, le=100)
     on_exceeded: Literal["Abort", "Truncate"] = "Abort"
+    requests_per_second: int | None = Field(default=None, ge=1, le=1000)
+    max_concurrency: int | None = Field(default=None, ge=1, le=256)
 
 
 class ApprovalSpec(Model):
@@ -222,7 +226,10 @@ class PolicySpec(Model):
     dry_run: bool = True
     schedule: ScheduleText | None = None
     time_zone: ZoneText | None = None
+    starting_deadline_seconds: int | None = Field(default=None, ge=10, le=31_536_000)
     suspend: bool = False
+    timeout: DurationText = "4h"
+    history_limit: int = Field(default=5, ge=0, le=10)
 
     @field_validator("rules")
     @classmethod
@@ -233,9 +240,9 @@ class PolicySpec(Model):
                 raise FieldError(f"[{index}].name", f"{name!r} is used twice; give each rule its own name")
         return rules
 
-    @field_validator("time_zone")
+    @field_validator("time_zone", "starting_deadline_seconds")
     @classmethod
-    def _has_a_schedule(cls, zone: str | None, known: ValidationInfo) -> str | None:
-        if zone is not None and known.data.get("schedule", zone) is None:
+    def _has_a_schedule(cls, value: _Value, known: ValidationInfo) -> _Value:
+        if value is not None and known.data.get("schedule", value) is None:
             raise ValueError("has no meaning without schedule; add one or remove it")
-        return zone
+        return value

@@ -41,21 +41,23 @@ class Kind:
         api_version: such as `apps/v1`; of the core group `v1`.
         kind: such as `Deployment`.
         plural: such as `deployments`.
+        namespaced: whether its objects are in namespaces.
     """
 
     api_version: str
     kind: str
     plural: str
+    namespaced: bool = True
 
     @property
     def group(self) -> str:
         """The API group, empty for the core."""
         return self.api_version.rpartition("/")[0]
 
-    @property
-    def path(self) -> str:
-        """Where all objects of the kind are listed, those of all namespaces."""
-        return f"{_root(self.api_version)}/{quote(self.plural, safe='')}"
+    def path(self, namespace: str | None = None) -> str:
+        """Return where the objects of a namespace are listed, or those of all namespaces."""
+        where = f"/namespaces/{quote(namespace, safe='')}" if namespace is not None else ""
+        return f"{_root(self.api_version)}{where}/{quote(self.plural, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ class RawAPI:
         if not isinstance(resources, list):
             raise NoAnswerError("the API server's discovery is of another shape")
         return {
-            str(each["kind"]): Kind(api_version, str(each["kind"]), str(each["name"]))
+            str(each["kind"]): Kind(
+                api_version, str(each["kind"]), str(each["name"]), bool(each.get("namespaced", True))
+            )
             for each in resources
             if "/" not in each["name"] and "list" in (each.get("verbs") or ())
         }
@@ -100,14 +104,32 @@ class RawAPI:
             return []
         return [str(each["groupVersion"]) for each in found.get("versions") or []]
 
-    async def pages(self, kind: Kind, selector: str | None = None) -> AsyncGenerator[Page, None]:
-        """Yield all objects of a kind, page by page; whole, or an error.
+    async def namespace_labels(self, name: str) -> dict[str, str]:
+        """Return the labels of a namespace; raise `NotThereError` where there is none of this name."""
+        found = await self._json(f"/api/v1/namespaces/{quote(name, safe='')}")
+        return dict((found.get("metadata") or {}).get("labels") or {})
+
+    async def document(self, path: str, tag: str | None) -> tuple[dict[str, Any] | None, str | None]:
+        """Return a JSON object and its ETag; None for an object that still has the ETag `tag`."""
+        async for attempt in stamina.retry_context(on=NoAnswerError, attempts=_ATTEMPTS, wait_initial=0.5, timeout=60):
+            with attempt:
+                response = await self._open(path, {}, _PAGE_LIMIT, {} if tag is None else {"If-None-Match": tag})
+                if response.status == 304:
+                    response.release()
+                    return None, tag
+                return await _object(response), response.headers.get("ETag")
+        raise AssertionError("unreachable: retry_context either returns or raises")
+
+    async def pages(
+        self, kind: Kind, selector: str | None = None, namespace: str | None = None
+    ) -> AsyncGenerator[Page, None]:
+        """Yield all objects of a kind, or those of a namespace, page by page; whole, or an error.
 
         A list that took too long is begun again, and then yields again what it has yielded before.
         """
         for attempt in range(_RESTARTS + 1):
             try:
-                async with aclosing(self._pages(kind, selector)) as pages:
+                async with aclosing(self._pages(kind, selector, namespace)) as pages:
                     async for page in pages:
                         yield page
             except ExpiredError:
@@ -116,10 +138,10 @@ class RawAPI:
             else:
                 return
 
-    async def _pages(self, kind: Kind, selector: str | None) -> AsyncGenerator[Page, None]:
+    async def _pages(self, kind: Kind, selector: str | None, namespace: str | None) -> AsyncGenerator[Page, None]:
         query = {"limit": str(PAGE), **({"labelSelector": selector} if selector is not None else {})}
         while True:
-            body = await self._json(kind.path, query)
+            body = await self._json(kind.path(namespace), query)
             metadata, items = body.get("metadata"), body.get("items")
             if not isinstance(metadata, dict) or not (isinstance(items, list) or ("items" in body and items is None)):
                 raise NoAnswerError(f"the list of {kind.plural} is no list")
@@ -129,8 +151,12 @@ class RawAPI:
             query["continue"] = str(metadata["continue"])
 
     @asynccontextmanager
-    async def watch(self, kind: Kind, version: str) -> AsyncIterator[AsyncGenerator[dict[str, Any], None]]:
-        """Begin to watch a kind from a resourceVersion on; once entered, the API server has agreed to it.
+    async def watch(
+        self, kind: Kind, version: str, namespace: str | None = None
+    ) -> AsyncIterator[AsyncGenerator[dict[str, Any], None]]:
+        """Begin to watch a kind, or its objects in a namespace, from a resourceVersion on.
+
+        Once entered, the API server has agreed to it.
 
         The events end when the API server ends them, as it does every few minutes; `ExpiredError` where they cannot
         be had from there.
@@ -141,7 +167,7 @@ class RawAPI:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(_WATCH_SECONDS),
         }
-        response = await self._open(kind.path, query, _WATCH_LIMIT)
+        response = await self._open(kind.path(namespace), query, _WATCH_LIMIT)
         try:
             async with aclosing(_events(response)) as events:
                 yield events
@@ -156,29 +182,25 @@ class RawAPI:
         raise AssertionError("unreachable: retry_context either returns or raises")
 
     async def _json_once(self, path: str, query: dict[str, str]) -> dict[str, Any]:
-        response = await self._open(path, query, _PAGE_LIMIT)
-        try:
-            # A page of pods is megabytes: the event loop stays free for everybody else.
-            found = await asyncio.to_thread(parse_json, await response.read())
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise NoAnswerError(f"no whole answer from the API server ({type(error).__name__})") from error
-        finally:
-            response.release()
-        if not isinstance(found, dict):
-            raise NoAnswerError("the API server answers with something else than an object")
-        return found
+        return await _object(await self._open(path, query, _PAGE_LIMIT))
 
-    async def _open(self, path: str, query: dict[str, str], limit: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+    async def _open(
+        self, path: str, query: dict[str, str], limit: aiohttp.ClientTimeout, headers: dict[str, str] | None = None
+    ) -> aiohttp.ClientResponse:
         """Begin a GET; the answer is a success and not read yet."""
         try:
             request = await self._client.param_serialize(
-                "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
+                "GET",
+                path,
+                query_params=list(query.items()),
+                header_params={"Accept": "application/json", **(headers or {})},
+                auth_settings=["BearerToken"],
             )
             answer = await self._client.call_api(*request, _request_timeout=limit)
         except (ApiException, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NoAnswerError(f"no answer from the API server ({type(error).__name__})") from error
         response: aiohttp.ClientResponse = answer.response
-        if response.status == 200:
+        if response.status in (200, 304):
             return response
         try:
             raise _refusal(response.status)
@@ -215,6 +237,20 @@ def parse_json(content: bytes) -> Any:  # noqa: ANN401 - whatever JSON it is
     """Return what `content` spells; raise `ValueError` where it is no JSON. A page takes a third of the time so."""
     with _uncollected:
         return json.loads(content)
+
+
+async def _object(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    """Read the JSON object of an answer."""
+    try:
+        # A page of pods is megabytes: the event loop stays free for everybody else.
+        found = await asyncio.to_thread(parse_json, await response.read())
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        raise NoAnswerError(f"no whole answer from the API server ({type(error).__name__})") from error
+    finally:
+        response.release()
+    if not isinstance(found, dict):
+        raise NoAnswerError("the API server answers with something else than an object")
+    return found
 
 
 def _refusal(status: int) -> APIError:

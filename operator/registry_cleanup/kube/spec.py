@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
+from registry_cleanup.domain.duration import parse_duration, parse_period
 from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.policy import (
     LATEST,
@@ -25,8 +26,8 @@ from registry_cleanup.domain.policy import (
     Untagged,
 )
 from registry_cleanup.domain.schedule import Schedule, parse_time_zone
+from registry_cleanup.domain.tenancy import UNBOUNDED, Asked, Bounds
 from registry_cleanup.domain.trust import Endpoint
-from registry_cleanup.kube.fields import parse_duration, parse_period
 from registry_cleanup.kube.model import (
     FieldError,
     InUseSpec,
@@ -56,11 +57,20 @@ class InvalidSpecError(ValueError):
 
     Attributes:
         errors: for each error the path of the field, such as `spec.rules[0].olderThan`, and what to write instead.
+        reason: of the conditions that tell of it.
     """
+
+    reason = "InvalidSpec"
 
     def __init__(self, errors: Iterable[tuple[str, str]]) -> None:
         self.errors = tuple(errors)
         super().__init__("; ".join(f"{path}: {message}" for path, message in self.errors))
+
+
+class NotAllowedError(InvalidSpecError):
+    """A `spec` that asks for what the administrator of the operator does not allow."""
+
+    reason = "NotAllowed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,9 @@ class ParsedPolicy:
         schedule: when it runs; None on request only.
         dry_run: whether its runs stop after the plan.
         suspend: whether it does not run at all.
+        starting_deadline: how late a scheduled run may start; None for no bound.
+        timeout: how long a run may take.
+        history_limit: so many ended runs stay in status.
     """
 
     namespace: str
@@ -94,15 +107,26 @@ class ParsedPolicy:
     schedule: Schedule | None
     dry_run: bool
     suspend: bool
+    starting_deadline: timedelta | None
+    timeout: timedelta
+    history_limit: int
 
 
-def parse_policy(body: Mapping[str, Any]) -> ParsedPolicy:
-    """Return the policy that a resource spells; raise `InvalidSpecError` with all that is wrong with it."""
+def parse_policy(body: Mapping[str, Any], bounds: Bounds = UNBOUNDED) -> ParsedPolicy:
+    """Return the policy that a resource spells, as it holds within the administrator's `bounds`.
+
+    Raises:
+        InvalidSpecError: with all that is wrong with it.
+        NotAllowedError: with all that the bounds do not allow.
+    """
     metadata = body["metadata"]
     try:
         spec = PolicySpec.model_validate(body.get("spec") or {})
     except ValidationError as error:
         raise InvalidSpecError(_explain(problem) for problem in error.errors()) from error
+    schedule = _schedule(spec)
+    if refusals := bounds.refusals(_asked(spec.registry, schedule)):
+        raise NotAllowedError(refusals)
     return ParsedPolicy(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -112,10 +136,15 @@ def parse_policy(body: Mapping[str, Any]) -> ParsedPolicy:
         request=_annotation(metadata, REQUEST_ANNOTATION, _LONGEST_REQUEST),
         approval=(_annotation(metadata, APPROVE_ANNOTATION, None) or "").strip()[:_LONGEST_APPROVAL] or None,
         registry=spec.registry,
-        policy=_policy(metadata["uid"], spec),
-        schedule=_schedule(spec),
+        policy=bounds.applied(_policy(metadata["uid"], spec)),
+        schedule=schedule,
         dry_run=spec.dry_run,
         suspend=spec.suspend,
+        starting_deadline=(
+            timedelta(seconds=spec.starting_deadline_seconds) if spec.starting_deadline_seconds is not None else None
+        ),
+        timeout=parse_duration(spec.timeout),
+        history_limit=spec.history_limit,
     )
 
 
@@ -126,6 +155,11 @@ def _annotation(metadata: Mapping[str, Any], name: str, longest: int | None) -> 
 
 def _schedule(spec: PolicySpec) -> Schedule | None:
     return None if spec.schedule is None else Schedule(spec.schedule, parse_time_zone(spec.time_zone or "Etc/UTC"))
+
+
+def _asked(registry: RegistrySpec, schedule: Schedule | None) -> Asked:
+    address, token_url = (None if url is None else Endpoint.of(url) for url in (registry.url, registry.token_url))
+    return Asked(address, token_url, registry.insecure, schedule)
 
 
 def _policy(uid: str, spec: PolicySpec) -> Policy:
@@ -179,7 +213,13 @@ def _label_selector(spec: NamespaceSelectorSpec) -> str:
 
 
 def _limits(spec: LimitsSpec) -> Limits:
-    return Limits(spec.max_deletions, spec.max_percent_per_repository, OnExceeded(spec.on_exceeded))
+    return Limits(
+        spec.max_deletions,
+        spec.max_percent_per_repository,
+        OnExceeded(spec.on_exceeded),
+        spec.requests_per_second,
+        spec.max_concurrency,
+    )
 
 
 def _rule(rule: RuleSpec) -> Rule:

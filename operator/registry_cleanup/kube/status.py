@@ -62,12 +62,43 @@ class LastRun(Model):
     trigger: Trigger
     phase: Phase
     dry_run: bool
+    scheduled_time: str | None = None
     start_time: str
     completion_time: str | None = None
     counts: CountsStatus | None = None
     kept_by_reason: dict[str, int] | None = None
     message: str | None = None
     report_ref: ReportRef | None = None
+
+
+class HistoryCounts(Model):
+    """`status.history[].counts`."""
+
+    tags_planned: int = 0
+    tags_pruned: int = 0
+    tags_failed: int = 0
+
+
+class HistoryEntry(Model):
+    """`status.history[]`."""
+
+    id: str
+    trigger: Trigger
+    phase: Phase
+    dry_run: bool
+    scheduled_time: str | None = None
+    start_time: str
+    completion_time: str | None = None
+    counts: HistoryCounts | None = None
+    message: str | None = None
+
+
+class TopRepository(Model):
+    """`status.plan.topRepositories[]`."""
+
+    repository: str
+    tags: int
+    deletions: int
 
 
 class SampleItem(Model):
@@ -90,6 +121,7 @@ class PlanStatus(Model):
     prunable_from: str | None = None
     reclaimable_bytes: int = 0
     untagged_manifests: int = 0
+    top_repositories: list[TopRepository] = []
     sample: list[SampleItem]
 
 
@@ -107,11 +139,16 @@ class PolicyStatus(Model):
     observed_generation: int | None = None
     conditions: list[Condition] = []
     last_schedule_time: str | None = None
+    last_missed_schedule_time: str | None = None
     next_schedule_time: str | None = None
+    schedule_counts_from: str | None = None
+    suspended_time: str | None = None
     last_successful_time: str | None = None
     last_handled_run_request: str | None = None
     last_handled_approval: str | None = None
     last_run: LastRun | None = None
+    next_repository: str | None = None
+    history: list[HistoryEntry] = []
     plan: PlanStatus | None = None
     in_use: InUseStatus | None = None
 

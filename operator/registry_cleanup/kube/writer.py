@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from registry_cleanup.domain.run import Conflict, Phase, PlanSummary, ReportReference, RunOrder, RunReport
-from registry_cleanup.kube.bounds import fitted, short
+from registry_cleanup.kube.bounds import LONGEST_PAST_MESSAGE, fitted, short
 from registry_cleanup.kube.conditions import (
     approval_command,
     awaiting_approval,
@@ -23,14 +23,20 @@ from registry_cleanup.kube.status import (
     FAILING,
     Condition,
     CountsStatus,
+    HistoryCounts,
+    HistoryEntry,
     InUseStatus,
     LastRun,
     PlanStatus,
     PolicyStatus,
     ReportRef,
     SampleItem,
+    TopRepository,
     rfc3339,
 )
+
+# Of `spec.historyLimit`; where a limit is not known, the next run's end cuts the list to it.
+_MOST_HISTORY = 10
 
 
 class StatusWriter:
@@ -44,22 +50,31 @@ class StatusWriter:
         self._generation = generation
         self._now = now
 
-    def invalid(self, message: str) -> PolicyStatus:
-        """Say that the spec cannot be obeyed, and where."""
-        self._set("Ready", "False", "InvalidSpec", message)
-        self._set("Stalled", "True", "InvalidSpec", message)
-        self._set("Reconciling", "False", "InvalidSpec", "waits for a valid spec")
+    def invalid(self, message: str, reason: str = "InvalidSpec") -> PolicyStatus:
+        """Say that the spec cannot be obeyed, or is not allowed (`reason`), and where."""
+        self._set("Ready", "False", reason, message)
+        self._set("Stalled", "True", reason, message)
+        self._set("Reconciling", "False", reason, "waits for a spec that is valid and allowed")
         return self._done(next_schedule_time=None)
 
     def suspended(self) -> PolicyStatus:
         """Say that nothing runs; what is known of the policy stays."""
         message = "suspended: nothing is planned or pruned until spec.suspend is false"
         ready = self._status.condition("Ready")
-        status = ready.status if ready is not None and self._planned() else "Unknown"
+        # That nothing happens is all that such a spec asks for: who waits for it to be carried out need not wait.
+        status = ready.status if ready is not None and self._planned() else "True"
         self._set("Ready", status, "Suspended", message)
         self._set("Stalled", "False", "Suspended", message)
         self._set("Reconciling", "False", "Suspended", message)
-        return self._done(next_schedule_time=None)
+        return self._done(next_schedule_time=None, suspended_time=self._status.suspended_time or rfc3339(self._now))
+
+    def missed(self, time: datetime) -> PolicyStatus:
+        """Say that a scheduled time, and those before it, passed without a run."""
+        return self._done(last_missed_schedule_time=rfc3339(time))
+
+    def waiting(self, next_time: datetime | None) -> PolicyStatus:
+        """Say when the next run starts."""
+        return self._done(next_schedule_time=rfc3339(next_time))
 
     def interrupted(self, message: str) -> PolicyStatus:
         """Say that the run that status shows as running has ended without a word."""
@@ -67,7 +82,8 @@ class StatusWriter:
         if last is None:
             return self._status
         ended = {"phase": Phase.INTERRUPTED, "message": message, "completion_time": rfc3339(self._now)}
-        return self._done(last_run=last.model_copy(update=ended))
+        last = last.model_copy(update=ended)
+        return self._done(last_run=last, history=[_past(last), *self._status.history][:_MOST_HISTORY])
 
     def running(self, order: RunOrder) -> PolicyStatus:
         """Say that a run has begun."""
@@ -89,6 +105,7 @@ class StatusWriter:
                 trigger=order.trigger,
                 phase=Phase.RUNNING,
                 dry_run=order.plan_only,
+                scheduled_time=rfc3339(order.scheduled_for),
                 start_time=started,
                 report_ref=self._last_report(),
             )
@@ -101,8 +118,8 @@ class StatusWriter:
         failed_before: bool,
         handled_request: str | None,
         handled_approval: str | None,
-        scheduled_for: datetime | None,
         next_time: datetime | None,
+        history_limit: int,
     ) -> PolicyStatus:
         """Say how a run ended.
 
@@ -111,8 +128,8 @@ class StatusWriter:
             failed_before: whether the run before it failed as well, so that failing is no accident.
             handled_request: the request that this run answered, or the last one that was.
             handled_approval: the approval that this run took note of, or the last one that was.
-            scheduled_for: the scheduled time that this run stands for, if it does.
-            next_time: the next scheduled time, if there is one.
+            next_time: when the schedule starts the next run, if it does.
+            history_limit: so many ended runs stay in status.
         """
         last = _last_run(report, self._last_report())
         changes: dict[str, Any] = {
@@ -120,13 +137,15 @@ class StatusWriter:
             "last_handled_run_request": handled_request,
             "last_handled_approval": handled_approval,
             "next_schedule_time": rfc3339(next_time),
+            "next_repository": report.next_repository,
+            "history": [_past(last), *self._status.history][:history_limit],
         }
         if report.plan is not None and (report.phase is not Phase.INTERRUPTED or not report.order.plan_only):
-            changes["plan"] = _plan(report.plan, self._generation)
+            changes |= self._published(report.plan)
         if report.scan is not None:
             changes["in_use"] = _in_use(report, self._generation)
-        if scheduled_for is not None:
-            changes["last_schedule_time"] = rfc3339(scheduled_for)
+        if report.order.scheduled_for is not None and report.phase is not Phase.INTERRUPTED:
+            changes["last_schedule_time"] = rfc3339(report.order.scheduled_for)
         if report.phase is Phase.SUCCEEDED:
             changes["last_successful_time"] = last.completion_time
         self._update(**changes)
@@ -134,6 +153,24 @@ class StatusWriter:
         self._tell_waiting(report)
         self._tell_ready(report, failed_before=failed_before)
         return self._done()
+
+    def _published(self, plan: PlanSummary) -> dict[str, Any]:
+        """Return what a published plan changes: with the first of a generation, times of its schedule begin to count.
+
+        Those that came while the policy was suspended were missed, as with a CronJob.
+        """
+        before = self._status.plan
+        if before is not None and self._planned():
+            counts_from = self._status.schedule_counts_from or before.generated_at
+        elif before is not None and self._status.suspended_time is not None:
+            counts_from = self._status.suspended_time
+        else:
+            counts_from = rfc3339(plan.generated_at) or ""
+        return {
+            "plan": _plan(plan, self._generation),
+            "schedule_counts_from": counts_from,
+            "suspended_time": None,
+        }
 
     def _last_report(self) -> ReportRef | None:
         """Return where the last report is: of an earlier run, where the present one comes to no plan."""
@@ -244,12 +281,35 @@ def _last_run(report: RunReport, earlier: ReportRef | None) -> LastRun:
         trigger=report.order.trigger,
         phase=report.phase,
         dry_run=report.order.plan_only,
+        scheduled_time=rfc3339(report.order.scheduled_for),
         start_time=rfc3339(report.order.start) or "",
         completion_time=rfc3339(report.completion),
         counts=CountsStatus(**asdict(report.counts)),
         kept_by_reason=dict(sorted(report.kept_by_reason.items())),
         message=short(report.message),
         report_ref=_report_ref(report.reference) or earlier,
+    )
+
+
+def _past(run: LastRun) -> HistoryEntry:
+    """Return what is told of a run once it is history."""
+    counts = None
+    if run.counts is not None:
+        counts = HistoryCounts(
+            tags_planned=run.counts.tags_planned,
+            tags_pruned=run.counts.tags_pruned,
+            tags_failed=run.counts.tags_failed,
+        )
+    return HistoryEntry(
+        id=run.id,
+        trigger=run.trigger,
+        phase=run.phase,
+        dry_run=run.dry_run,
+        scheduled_time=run.scheduled_time,
+        start_time=run.start_time,
+        completion_time=run.completion_time,
+        counts=counts,
+        message=short(run.message, LONGEST_PAST_MESSAGE) if run.message is not None else None,
     )
 
 
@@ -275,6 +335,9 @@ def _plan(plan: PlanSummary, generation: int) -> PlanStatus:
         prunable_from=rfc3339(plan.prunable_from),
         reclaimable_bytes=plan.reclaimable,
         untagged_manifests=plan.untagged,
+        top_repositories=[
+            TopRepository(repository=each.repository, tags=each.tags, deletions=each.deletions) for each in plan.top
+        ],
         sample=[
             SampleItem(
                 repository=item.repository,

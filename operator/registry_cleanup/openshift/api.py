@@ -20,6 +20,7 @@ from registry_cleanup.openshift.errors import (
     MissingRightError,
     OddAnswerError,
 )
+from registry_cleanup.ports import Passage
 
 _GROUP, _VERSION = "image.openshift.io", "v1"
 # A hanging aggregated server answers 503 after 44 s (openshift.md, 8).
@@ -53,9 +54,11 @@ Document: TypeAlias = dict[str, Any]
 class ImageAPI:
     """`image.openshift.io` as one policy's ServiceAccount sees it."""
 
-    def __init__(self, api_client: client.ApiClient) -> None:
+    def __init__(self, api_client: client.ApiClient, passage: Passage) -> None:
+        """Call with `api_client`; reads wait for their `passage`, a write follows its last look at once."""
         self._custom = client.CustomObjectsApi(api_client)
         self._authorization = client.AuthorizationV1Api(api_client)
+        self._passage = passage
 
     async def available(self) -> bool:
         """Say whether the cluster has image streams at all."""
@@ -85,6 +88,7 @@ class ImageAPI:
     async def replace_status(self, stream: Document) -> None:
         """Replace a stream's status; raise `ConflictError` if it has changed since it was read."""
         metadata = stream["metadata"]
+        self._passage.follow()
         await _call(
             self._custom.replace_namespaced_custom_object_status(
                 _GROUP,
@@ -108,6 +112,7 @@ class ImageAPI:
     async def delete_tag(self, namespace: str, stream: str, tag: str, uid: str) -> None:
         """Delete a tag from status and spec of the stream with this UID (openshift.md, 5)."""
         body = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid=uid))
+        self._passage.follow()
         await _call(
             self._custom.delete_namespaced_custom_object(
                 _GROUP,
@@ -162,7 +167,11 @@ class ImageAPI:
         """Ask what is safe to repeat, again where it may pass."""
         async for attempt in stamina.retry_context(on=_wait, attempts=_ATTEMPTS, wait_initial=0.5, timeout=None):
             with attempt:
-                return await _call(ask(*where, _request_timeout=_REQUEST_LIMIT, **options))
+                await self._passage.enter()
+                try:
+                    return await _call(ask(*where, _request_timeout=_REQUEST_LIMIT, **options))
+                finally:
+                    self._passage.leave()
         raise AssertionError("unreachable: retry_context either returns or raises")
 
 

@@ -76,6 +76,11 @@ class OpenShiftRegistry(Registry):
     def host(self) -> str:
         return self._front.host
 
+    @property
+    @override
+    def claimed_as(self) -> str:
+        return "image.openshift.io"  # the streams of one cluster, by whatever route their registry is reached
+
     @override
     async def clock_offset(self) -> timedelta | None:
         return None  # the guard compares with the API server's clock, and there is no other here

@@ -104,6 +104,22 @@ class Authenticator:
             raise LoginFailedError("the registry refuses the request and names no way to log in", refusal.code)
         self._challenge = challenge
 
+    async def renew(self, scope: str, sent: Mapping[str, str]) -> bool:
+        """Say whether the credential in the headers `sent`, refused twice, was replaced meanwhile by another.
+
+        A token that a token service gave is none: who was given one is known there.
+        """
+        credential = await self._source.credential()
+        if self._challenge is None or credential is None:
+            return False
+        if self._challenge.scheme == "basic":
+            # Of several requests that are refused at once, the first reads what all others use.
+            return sent.get("Authorization") != _basic(credential) or await self._source.renew(credential)
+        if credential.kind is not CredentialKind.TOKEN or not await self._source.renew(credential):
+            return False
+        self._tokens.pop(scope, None)
+        return True
+
     async def refused(self, refusal: Answer, scope: str, ping_url: str) -> Exception:
         """Return the error that a second 401 in a row means."""
         if self._challenge is None or self._challenge.scheme == "basic":
@@ -145,7 +161,11 @@ class Authenticator:
                 raise LoginFailedError("the Secret's token is empty or holds characters that no header can")
             return _Token(credential.secret, credential.expires or datetime.max.replace(tzinfo=UTC))
         query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
-        answer = await self._ask(challenge, credential, {**query, **({"scope": scope} if scope else {})})
+        query |= {"scope": scope} if scope else {}
+        answer = await self._ask(challenge, credential, query)
+        if answer.status == 401 and credential is not None and await self._source.renew(credential):
+            credential = self._fit(await self._source.credential(), self._registry)
+            answer = await self._ask(challenge, credential, query)
         if answer.status != 200:
             raise _not_accepted(credential, answer)
         return self._read(answer, None)

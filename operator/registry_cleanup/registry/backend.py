@@ -14,7 +14,7 @@ from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Aftermath
 from registry_cleanup.domain.trust import Endpoint
-from registry_cleanup.ports import Clock, CredentialSource, Proceed, Registry, RegistryAddress
+from registry_cleanup.ports import Clock, CredentialSource, Observer, Passage, Proceed, Registry, RegistryAddress
 from registry_cleanup.registry.auth import Authenticator
 from registry_cleanup.registry.client import RegistryClient
 from registry_cleanup.registry.deleter import Deleter
@@ -31,9 +31,20 @@ async def open_registry(
     source: CredentialSource,
     clock: Clock,
     concurrency: int,
+    passage: Passage,
     limits: Limits = USUAL_LIMITS,
+    observer: Observer | None = None,
 ) -> AsyncIterator[DistributionRegistry]:
     """Log in to the registry at `address` and close its connections in the end.
+
+    Args:
+        address: where it is.
+        source: of the credential.
+        clock: the time of day.
+        concurrency: so many requests may be worth sending at a time.
+        passage: that every request passes.
+        limits: of one request.
+        observer: is told of every request.
 
     Raises:
         RunError: it cannot be reached, or does not accept the credential.
@@ -41,8 +52,10 @@ async def open_registry(
     transport = Transport(
         clock,
         tls_context(insecure=address.insecure, ca_bundle=address.ca_bundle),
+        passage,
         max_connections=concurrency,
         limits=limits,
+        observer=observer,
     )
     try:
         auth = Authenticator(transport, Endpoint.of(address.url), source, clock, address.token_url)
@@ -59,14 +72,19 @@ class DistributionRegistry(Registry):
     def __init__(self, client: RegistryClient, clock: Clock, address: RegistryAddress, concurrency: int) -> None:
         self._client = client
         self._clock = clock
-        self._host = Endpoint.of(address.url).host_port
+        self._endpoint = Endpoint.of(address.url)
         self._literals = frozenset(address.repositories or ())
         self._concurrency = concurrency
 
     @property
     @override
     def host(self) -> str:
-        return self._host
+        return self._endpoint.host_port
+
+    @property
+    @override
+    def claimed_as(self) -> str:
+        return self._endpoint.server
 
     @override
     async def clock_offset(self) -> timedelta | None:

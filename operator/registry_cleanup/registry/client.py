@@ -32,7 +32,7 @@ from registry_cleanup.registry.manifests import (
     read_manifest,
 )
 from registry_cleanup.registry.pages import joined, names, next_link
-from registry_cleanup.registry.transport import Answer, Transport, json_object
+from registry_cleanup.registry.transport import Answer, Ready, Transport, json_object
 
 # OCI distribution specification 1.1: registries should accept manifests of at least 4 MiB; configs are like them.
 _MANIFEST_BYTES = 16 * 1024 * 1024
@@ -148,8 +148,13 @@ class RegistryClient:
         except MalformedAnswerError:
             return {}  # an artifact's config need not be JSON, and then it says nothing
 
-    async def delete(self, repository: str, reference: str) -> Answer:
+    async def delete(self, repository: str, reference: str, ready: Ready | None = None) -> Answer:
         """Send one DELETE of a tag or digest and return what the registry says, be it 202, 400 or 404.
+
+        Args:
+            repository: its repository.
+            reference: the tag or digest.
+            ready: awaited right before it is sent, however long that took; what it raises is raised.
 
         Raises:
             DeletionDisabledError, ReadOnlyError: 405.
@@ -157,7 +162,7 @@ class RegistryClient:
             RegistryError: no clear answer; the manifest may or may not be gone.
         """
         url = f"{self._url}/v2/{repository}/manifests/{reference}"
-        answer = await self._send("DELETE", url, _scope(repository, deleting=True))
+        answer = await self._send("DELETE", url, _scope(repository, deleting=True), ready=ready)
         if answer.status == 405:
             raise _not_allowed(answer)
         return answer
@@ -214,14 +219,19 @@ class RegistryClient:
         scope: str,
         headers: dict[str, str] | None = None,
         most: int | None = None,
+        ready: Ready | None = None,
     ) -> Answer:
-        """Send a request, logging in on a first 401 or once more with a fresh token."""
+        """Send a request, logging in on a first 401 or once more with a fresh token, or with what replaced a Secret."""
         login = await self._auth.headers(scope)
-        answer = await self._transport.request(method, url, {**(headers or {}), **login}, most_bytes=most)
+        sent = {**(headers or {}), **login}
+        answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready)
         if answer.status == 401:
             self._auth.learn(answer, scope, login)
-            login = await self._auth.headers(scope)
-            answer = await self._transport.request(method, url, {**(headers or {}), **login}, most_bytes=most)
+            sent |= (login := await self._auth.headers(scope))
+            answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready)
+        if answer.status == 401 and await self._auth.renew(scope, login):
+            sent |= await self._auth.headers(scope)
+            answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready)
         if answer.status == 401:
             raise await self._auth.refused(answer, scope, f"{self._url}/v2/")
         if answer.status == 403:

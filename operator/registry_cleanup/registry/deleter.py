@@ -20,12 +20,17 @@ from registry_cleanup.registry.errors import (
     RegistryError,
 )
 from registry_cleanup.registry.inventory import gather, read_manifests
+from registry_cleanup.registry.transport import Ready
 
 # A repository is looked at again before its first deletion, and whenever the last look is older than this many
 # seconds: so long is the window in which a tag pushed onto a digest that goes is not seen.
 LOOK_AGAIN_AFTER = 30.0
 # These make every further deletion in the repository pointless.
 _HOPELESS = (DeniedError, DeletionDisabledError, ReadOnlyError, LoginFailedError)
+
+
+class _InUseError(Exception):
+    """A pod uses by now what was to go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ class Deleter:
 
     def outdated(self, looked: datetime | None) -> bool:
         """Say whether what was seen at `looked` has to be looked at again before anything is deleted."""
-        return looked is None or (self.now() - looked).total_seconds() > LOOK_AGAIN_AFTER
+        # A clock that was put back makes a look neither younger nor older: nobody knows.
+        return looked is None or not 0 <= (self.now() - looked).total_seconds() <= LOOK_AGAIN_AFTER
 
     async def look(self, needs: Callable[[Collection[str]], Needs], known: Mapping[Digest, Manifest]) -> Inventory:
         """Read the repository as it is now, which may have been emptied."""
@@ -103,9 +109,16 @@ class Deleter:
             InterruptedRunError: the policy no longer wants it.
             RegistryError: no further deletion in this repository makes sense.
         """
-        if not await self._proceed(digest, tags):
+
+        async def ready() -> None:
+            # Only now: a DELETE may have waited for its place, and again after a 429.
+            if not await self._proceed(digest, tags):
+                raise _InUseError
+
+        try:
+            refusal = await self._send(reference, ready)
+        except _InUseError:
             return Deleted(Outcome.NOW_IN_USE)
-        refusal = await self._send(reference)
         try:
             current = await self.resolve(reference)
         except RegistryError as error:
@@ -115,10 +128,10 @@ class Deleter:
         # 202 proves nothing, and a lost answer may hide a success.
         return Deleted(Outcome.NOT_DELETED) if refusal is None else Deleted(Outcome.FAILED, refusal)
 
-    async def _send(self, reference: str) -> str | None:
+    async def _send(self, reference: str, ready: Ready) -> str | None:
         """Send the DELETE; return the code of what speaks against its success, None if nothing does."""
         try:
-            answer = await self._client.delete(self.repository, reference)
+            answer = await self._client.delete(self.repository, reference, ready)
         except _HOPELESS:
             raise
         except RegistryError as error:

@@ -4,7 +4,8 @@ RunError (ports)
 └── RegistryError
     ├── UnreachableError         no answer: refused, unknown host, time limit, connection lost
     │   ├── TLSError             an answer that cannot be trusted: unknown CA, wrong host name, no TLS at all
-    │   └── NotARegistryError    something else answers there
+    │   ├── NotARegistryError    something else answers there
+    │   └── ForbiddenAddressError    its name leads to an address with which nobody here talks
     ├── LoginFailedError         the registry or its token service does not know the credential
     │   └── UntrustedHostError   a login would send the credential to a host that it was not meant for
     ├── DeniedError              logged in, but not allowed to
@@ -99,6 +100,13 @@ class NotARegistryError(UnreachableError):
     """Something answers, and it is no registry."""
 
     reason = "NotARegistry"
+    mendable = True
+
+
+class ForbiddenAddressError(UnreachableError):
+    """A name leads to an address, such as a link-local one, with which the operator never talks; nothing was sent."""
+
+    reason = "ForbiddenAddress"
     mendable = True
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 import stamina
 
-from registry_cleanup.ports import Clock
+from registry_cleanup.domain.trust import link_local
+from registry_cleanup.ports import Clock, Observer, Passage
 from registry_cleanup.registry.errors import (
     KNOWN_CODES,
+    ForbiddenAddressError,
     MalformedAnswerError,
     RegistryError,
     ServerFaultError,
@@ -29,6 +31,10 @@ from registry_cleanup.registry.errors import (
 _THROTTLED = 429
 _TRANSIENT = frozenset({500, 502, 503, 504})
 _REPEATABLE = frozenset({"GET", "HEAD"})
+
+
+Ready: TypeAlias = Callable[[], Awaitable[None]]
+"""Awaited right before a request is sent, when nothing is left to wait for; if it raises, nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +97,34 @@ class _RetryableError(Exception):
 
 
 class Transport:
-    """Requests to one registry and its token service, on one pool of connections.
+    """Requests to one registry, its token service and the blob store it redirects to, on one pool of connections.
+
+    All of them pass the registry's gate: they are made on its behalf.
 
     Attributes:
         clock_offset: the server's clock minus ours, by the `Date` of its first answer; None before.
     """
 
     def __init__(
-        self, clock: Clock, tls: ssl.SSLContext, *, max_connections: int, limits: Limits = USUAL_LIMITS
+        self,
+        clock: Clock,
+        tls: ssl.SSLContext,
+        passage: Passage,
+        *,
+        max_connections: int,
+        limits: Limits = USUAL_LIMITS,
+        observer: Observer | None = None,
+        forbidden: Callable[[str], bool] = link_local,
     ) -> None:
+        """Connect nowhere yet.
+
+        `observer` is told of every request, repetitions included. No connection is opened to an address that is
+        `forbidden`, whatever name leads to it.
+        """
+        self._forbidden = forbidden
         self._clock = clock
+        self._passage = passage
+        self._observer = observer
         self._limits = limits
         self._client = httpx.AsyncClient(
             verify=tls,
@@ -116,12 +140,19 @@ class Transport:
         await self._client.aclose()
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], *, most_bytes: int | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        most_bytes: int | None = None,
+        ready: Ready | None = None,
     ) -> Answer:
         """Send one request and return its answer, whatever its status below 500 (but for 429).
 
         Reads are repeated after a lost connection, a time limit or a 5xx; anything is repeated after a 429, which
-        says that nothing was done. A DELETE that may have been carried out is never repeated.
+        says that nothing was done. A DELETE that may have been carried out is never repeated. Each attempt waits for
+        its place, before all others if it has to be asked whether it is still `ready`.
 
         Raises:
             UnreachableError, TLSError, ThrottledError, ServerFaultError, MalformedAnswerError.
@@ -135,23 +166,32 @@ class Transport:
                 timeout=300,
             ):
                 with attempt:
-                    return await self._once(method, url, headers, most_bytes or self._limits.most_bytes)
+                    await self._passage.enter(first=ready is not None)
+                    try:
+                        if ready is not None:
+                            await ready()
+                        most, again = most_bytes or self._limits.most_bytes, attempt.num > 1
+                        return await self._once(method, url, headers, most, again=again)
+                    finally:
+                        self._passage.leave()
         except _RetryableError as spent:
             raise spent.error from spent.__cause__
         raise AssertionError("unreachable: retry_context either returns or raises")
 
-    async def _once(self, method: str, url: str, headers: Mapping[str, str], most_bytes: int) -> Answer:
+    async def _once(self, method: str, url: str, headers: Mapping[str, str], most_bytes: int, *, again: bool) -> Answer:
         repeatable = method in _REPEATABLE
+        status: int | None = None
         try:
             async with (
                 asyncio.timeout(self._limits.total),
-                self._client.stream(method, url, headers=headers) as response,
+                self._client.stream(method, url, headers=headers, extensions={"trace": self._look}) as response,
             ):
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
                     body += chunk
                     if len(body) > most_bytes:
                         raise MalformedAnswerError(f"the registry's answer exceeds {most_bytes} bytes")
+                status = response.status_code
         except httpx.ConnectError as error:
             raise _connect_failure(error) from error
         except (httpx.TransportError, TimeoutError) as error:
@@ -159,9 +199,25 @@ class Transport:
             raise (_RetryableError(failure) if repeatable else failure) from error
         except (httpx.DecodingError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise MalformedAnswerError(f"the registry's answer cannot be read ({type(error).__name__})") from error
+        finally:
+            if self._observer is not None:
+                self._observer.requested(method, status, again=again)
         answer = Answer(response.status_code, response.headers, bytes(body))
         self._note_clock(answer)
         return _sorted_out(answer, repeatable=repeatable)
+
+    async def _look(self, event: str, info: Mapping[str, Any]) -> None:
+        """See where a new connection leads, before anything is sent: a name may resolve to any address."""
+        if event != "connection.connect_tcp.complete":
+            return
+        stream = info["return_value"]
+        address = stream.get_extra_info("server_addr")
+        if address is not None and self._forbidden(str(address[0]).partition("%")[0]):
+            await stream.aclose()
+            raise ForbiddenAddressError(
+                f"the name of the registry or of its token service leads to {address[0]}, a link-local address, with "
+                "which the operator never talks; check spec.registry.url and the DNS"
+            )
 
     def _wait(self, error: Exception) -> bool | float:
         """Tell stamina whether to try again: not at all, after its own back-off, or after so many seconds."""

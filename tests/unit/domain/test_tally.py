@@ -18,6 +18,7 @@ from registry_cleanup.domain.run import (
     Collector,
     Conflict,
     Counts,
+    Planned,
     PlannedItem,
     PlanSummary,
     ReportReference,
@@ -136,6 +137,7 @@ def test_a_summary_is_of_all_repositories_together() -> None:
         sample=tuple(sample),
         reclaimable=100,
         untagged=4,
+        top=(Planned("team/a", 5, 3), Planned("team/b", 5, 3)),
     )
     assert tally.finished(NOW).plan == summary
 

@@ -236,6 +236,8 @@ def test_the_samples_are_policies_that_the_operator_obeys(sample: Path) -> None:
         ("spec.rules[].includeManaged", False, bool),
         ("spec.registry.url", None, str),
         ("spec.limits.maxDeletions", 1000, int),
+        ("spec.limits.requestsPerSecond", None, int),
+        ("spec.limits.maxConcurrency", None, int),
         ("spec.approval.required", False, bool),
         ("spec.gracePeriod", "24h", str),
     ],

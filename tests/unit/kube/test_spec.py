@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from registry_cleanup.domain.duration import parse_duration, parse_period
 from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.policy import (
     ExtraReferences,
@@ -18,7 +19,6 @@ from registry_cleanup.domain.policy import (
     TagDate,
     Untagged,
 )
-from registry_cleanup.kube.fields import parse_duration, parse_period
 from registry_cleanup.kube.model import ConfigMapReference
 from registry_cleanup.kube.spec import APPROVE_ANNOTATION, REQUEST_ANNOTATION, InvalidSpecError, parse_policy
 from tests.support.builders import minimal_spec, resource
@@ -216,6 +216,11 @@ _WRONG: list[tuple[str, object, str, str]] = [
     ("limits", {"maxDeletions": "9"}, "spec.limits.maxDeletions", "valid integer"),
     ("limits", {"maxPercentPerRepository": 0}, "spec.limits.maxPercentPerRepository", "greater than or equal to 1"),
     ("limits", {"maxPercentPerRepository": 101}, "spec.limits.maxPercentPerRepository", "less than or equal to 100"),
+    ("limits", {"requestsPerSecond": 0}, "spec.limits.requestsPerSecond", "greater than or equal to 1"),
+    ("limits", {"requestsPerSecond": 1001}, "spec.limits.requestsPerSecond", "less than or equal to 1000"),
+    ("limits", {"requestsPerSecond": 0.5}, "spec.limits.requestsPerSecond", "valid integer"),
+    ("limits", {"maxConcurrency": 0}, "spec.limits.maxConcurrency", "greater than or equal to 1"),
+    ("limits", {"maxConcurrency": 257}, "spec.limits.maxConcurrency", "less than or equal to 256"),
     ("limits", {"onExceeded": "Ignore"}, "spec.limits.onExceeded", "'Abort' or 'Truncate'"),
     ("approval", {"required": "yes"}, "spec.approval.required", "valid boolean"),
     ("untagged", "delete", "spec.untagged", "'Keep' or 'Delete'"),
@@ -226,6 +231,13 @@ _WRONG: list[tuple[str, object, str, str]] = [
     ("schedule", "@reboot", "spec.schedule", "a macro such as '@daily'"),
     ("timeZone", "Europe/Berlin", "spec.timeZone", "has no meaning without schedule; add one or remove it"),
     ("timeZone", "Mars/Olympus", "spec.timeZone", "write for example 'Europe/Berlin'"),
+    ("startingDeadlineSeconds", 60, "spec.startingDeadlineSeconds", "has no meaning without schedule"),
+    ("startingDeadlineSeconds", 9, "spec.startingDeadlineSeconds", "greater than or equal to 10"),
+    ("startingDeadlineSeconds", 31_536_001, "spec.startingDeadlineSeconds", "less than or equal to 31536000"),
+    ("timeout", "0s", "spec.timeout", "must be more than 0"),
+    ("timeout", "4 hours", "spec.timeout", "is not a duration"),
+    ("historyLimit", 11, "spec.historyLimit", "less than or equal to 10"),
+    ("historyLimit", -1, "spec.historyLimit", "greater than or equal to 0"),
     # The registry.
     ("registry.type", "Harbor", "spec.registry.type", "'Auto', 'Distribution' or 'OpenShift'"),
     ("registry.url", "", "spec.registry.url", "write for example 'https://registry.example.com:5000'"),
@@ -407,7 +419,13 @@ def test_a_full_spec_becomes_the_values_that_the_planner_works_with() -> None:
         ],
         "untagged": "Delete",
         "gracePeriod": "0s",
-        "limits": {"maxDeletions": 7, "maxPercentPerRepository": 30, "onExceeded": "Truncate"},
+        "limits": {
+            "maxDeletions": 7,
+            "maxPercentPerRepository": 30,
+            "onExceeded": "Truncate",
+            "requestsPerSecond": 20,
+            "maxConcurrency": 4,
+        },
         "approval": {"required": True},
         "tagDate": "Created",
         "keepTags": ["v[0-9]+"],
@@ -417,10 +435,15 @@ def test_a_full_spec_becomes_the_values_that_the_planner_works_with() -> None:
         "schedule": "0 3 * * *",
         "timeZone": "Europe/Berlin",
         "suspend": True,
+        "startingDeadlineSeconds": 600,
+        "timeout": "1h30m",
+        "historyLimit": 3,
     }
     parsed = parse_policy(resource(spec, annotations={REQUEST_ANNOTATION: "now", "other": "x"}, generation=7))
     assert (parsed.namespace, parsed.name, parsed.uid, parsed.generation) == ("team", "builds", "a-uid", 7)
     assert (parsed.request, parsed.dry_run, parsed.suspend) == ("now", False, True)
+    assert (parsed.starting_deadline, parsed.timeout) == (timedelta(minutes=10), timedelta(minutes=90))
+    assert parsed.history_limit == 3
     assert parsed.registry.secret_ref is not None
     assert parsed.registry.secret_ref.name == "login"
     assert parsed.registry.ca_config_map_ref == ConfigMapReference(name="ca", key="ca.crt")
@@ -432,7 +455,7 @@ def test_a_full_spec_becomes_the_values_that_the_planner_works_with() -> None:
     assert parsed.policy.tag_date is TagDate.CREATED
     assert [rule.order_by for rule in parsed.policy.rules] == [OrderBy.DATE, OrderBy.SEM_VER]
     assert [rule.extract for rule in parsed.policy.rules] == [None, "version"]
-    assert parsed.policy.limits == Limits(7, 30, OnExceeded.TRUNCATE)
+    assert parsed.policy.limits == Limits(7, 30, OnExceeded.TRUNCATE, 20, 4)
     assert (parsed.policy.grace_period, parsed.policy.approval_required) == (timedelta(0), True)
     assert parsed.policy.untagged is Untagged.DELETE
     assert [rule.include_managed for rule in parsed.policy.rules] == [True, False]

@@ -18,6 +18,7 @@ from registry_cleanup.domain.run import (
     Counts,
     Failure,
     Phase,
+    Planned,
     PlannedItem,
     PlanSummary,
     ReportReference,
@@ -33,7 +34,13 @@ from registry_cleanup.kube.writer import StatusWriter
 from tests.support.builders import NOW, digest
 
 _ORDER = RunOrder("run-1", Trigger.SCHEDULE, plan_only=False, start=NOW)
-_PLAN = PlanSummary("a-hash", NOW, 3, (PlannedItem("team/app", "v1", digest("x"), "builds", ("OlderThan",)),))
+_PLAN = PlanSummary(
+    "a-hash",
+    NOW,
+    3,
+    (PlannedItem("team/app", "v1", digest("x"), "builds", ("OlderThan",)),),
+    top=(Planned("team/app", 9, 3),),
+)
 _MEND = Failure("LoginFailed", "the registry refuses the password; correct the Secret", mendable=True, reachable=True)
 _HICCUP = Failure("ServerError", "the registry answers 500", reachable=True)
 _UNREACHABLE = Failure("Unreachable", "the registry does not answer", reachable=False)
@@ -69,16 +76,16 @@ def _finished(
     failed_before: bool = False,
     handled_request: str | None = None,
     handled_approval: str | None = None,
-    scheduled_for: datetime | None = None,
     next_time: datetime | None = None,
+    history_limit: int = 5,
 ) -> PolicyStatus:
     return _writer(previous or PolicyStatus(), generation, now).finished(
         report,
         failed_before=failed_before,
         handled_request=handled_request,
         handled_approval=handled_approval,
-        scheduled_for=scheduled_for,
         next_time=next_time,
+        history_limit=history_limit,
     )
 
 
@@ -230,8 +237,105 @@ def test_a_suspended_policy_keeps_what_is_known_of_it_and_has_no_next_time() -> 
     assert (status.next_schedule_time, status.plan) == (None, done.plan)
 
 
-def test_a_policy_that_is_suspended_before_it_was_planned_is_not_known_to_be_ready() -> None:
-    assert _told(_writer(_finished(_report()), 2, NOW).suspended())["Ready"] == "Unknown Suspended"
+def test_a_policy_that_is_suspended_before_it_was_planned_is_what_its_spec_asks_for() -> None:
+    """Else whoever waits for it to be ready, such as Flux, would wait for ever."""
+    assert _told(_writer(_finished(_report()), 2, NOW).suspended())["Ready"] == "True Suspended"
+
+
+def test_a_policy_that_fails_is_not_mended_by_its_suspension() -> None:
+    failing = _finished(_report(Phase.PARTIAL, _HICCUP), _finished(_report()), failed_before=True)
+    assert _told(_writer(failing, 1, NOW).suspended())["Ready"] == "False Suspended"
+
+
+# The schedule
+
+
+def test_a_scheduled_time_is_answered_once_its_run_has_ended_and_not_by_one_that_was_interrupted() -> None:
+    order = replace(_ORDER, scheduled_for=NOW - timedelta(minutes=1))
+    running = _writer(PolicyStatus(), 1, NOW).running(order)
+    assert (running.last_schedule_time, running.last_run.scheduled_time) == (None, "2026-06-15T11:59:00Z")  # type: ignore[union-attr]  # there is one
+    assert _finished(_report(Phase.INTERRUPTED, order=order), running).last_schedule_time is None
+    assert _finished(_report(Phase.FAILED, order=order), running).last_schedule_time == "2026-06-15T11:59:00Z"
+
+
+def test_a_missed_time_is_told_and_not_taken_for_one_that_ran() -> None:
+    status = _writer(_finished(_report()), 1, NOW).missed(NOW - timedelta(hours=1))
+    assert (status.last_missed_schedule_time, status.last_schedule_time) == ("2026-06-15T11:00:00Z", None)
+
+
+def test_times_of_the_schedule_count_since_a_generation_was_first_planned() -> None:
+    first = _finished(_report())
+    assert first.schedule_counts_from == "2026-06-15T12:00:00Z"
+    later = replace(_PLAN, generated_at=NOW + timedelta(hours=1))
+    # A run by request plans anew; the times that it passes over are no less missed.
+    assert _finished(_report(plan=later), first).schedule_counts_from == "2026-06-15T12:00:00Z"
+    assert _finished(_report(plan=later), first, generation=2).schedule_counts_from == "2026-06-15T13:00:00Z"
+
+
+def test_times_under_suspend_count_as_missed() -> None:
+    suspended = _writer(_finished(_report()), 2, NOW + timedelta(hours=1)).suspended()
+    assert suspended.suspended_time == "2026-06-15T13:00:00Z"
+    # However long it takes, and however often it is changed meanwhile.
+    again = _writer(suspended, 3, NOW + timedelta(hours=2)).suspended()
+    later = replace(_PLAN, generated_at=NOW + timedelta(hours=3))
+    resumed = _finished(_report(plan=later), again, generation=4)
+    assert (resumed.schedule_counts_from, resumed.suspended_time) == ("2026-06-15T13:00:00Z", None)
+    changed = _finished(_report(plan=later), resumed, generation=5)
+    assert changed.schedule_counts_from == "2026-06-15T15:00:00Z"
+
+
+def test_a_policy_that_was_never_planned_has_missed_nothing_under_suspend() -> None:
+    suspended = _writer(PolicyStatus(), 1, NOW - timedelta(hours=1)).suspended()
+    assert _finished(_report(), suspended, generation=2).schedule_counts_from == "2026-06-15T12:00:00Z"
+
+
+def test_a_status_of_an_operator_that_did_not_say_since_when_times_count_goes_on_from_its_plan() -> None:
+    older = _finished(_report()).model_copy(update={"schedule_counts_from": None})
+    later = replace(_PLAN, generated_at=NOW + timedelta(hours=1))
+    assert _finished(_report(plan=later), older).schedule_counts_from == "2026-06-15T12:00:00Z"
+
+
+# History
+
+
+def test_the_history_holds_the_runs_that_ended_last_the_latest_first() -> None:
+    status = PolicyStatus()
+    for number in range(7):
+        order = replace(_ORDER, id=f"run-{number}", scheduled_for=NOW)
+        status = _finished(_report(order=order, message="m" * 1000), _writer(status, 1, NOW).running(order))
+    assert [run.id for run in status.history] == ["run-6", "run-5", "run-4", "run-3", "run-2"]
+    told = status.as_json()["history"][0]
+    assert told == {
+        "id": "run-6",
+        "trigger": "Schedule",
+        "phase": "Succeeded",
+        "dryRun": False,
+        "scheduledTime": "2026-06-15T12:00:00Z",
+        "startTime": "2026-06-15T12:00:00Z",
+        "completionTime": "2026-06-15T12:00:00Z",
+        "counts": {"tagsPlanned": 3, "tagsPruned": 3, "tagsFailed": 0},
+        "message": told["message"],
+    }
+    assert len(told["message"].encode()) <= 160
+    shorter = _finished(_report(), status, history_limit=2)
+    assert [run.id for run in shorter.history] == ["run-1", "run-6"]
+    assert _finished(_report(), status, history_limit=0).history == []
+
+
+def test_a_run_that_ended_without_a_word_is_in_the_history_too() -> None:
+    running = _writer(_finished(_report()), 1, NOW).running(replace(_ORDER, id="run-2"))
+    buried = _writer(running, 1, NOW).interrupted("the operator ended")
+    assert [(run.id, run.phase) for run in buried.history] == [
+        ("run-2", Phase.INTERRUPTED),
+        ("run-1", Phase.SUCCEEDED),
+    ]
+
+
+def test_where_the_next_run_begins_stays_until_a_run_is_through() -> None:
+    stopped = _finished(replace(_report(Phase.PARTIAL), next_repository="team/b"))
+    assert stopped.next_repository == "team/b"
+    assert _writer(stopped, 1, NOW).running(_ORDER).next_repository == "team/b"
+    assert _finished(_report(), stopped).next_repository is None
 
 
 def test_a_run_that_ended_without_a_word_is_interrupted() -> None:
@@ -575,13 +679,16 @@ def test_conditions_are_sorted_and_there_is_one_of_each_type() -> None:
 
 def test_a_run_is_told_with_its_counts_and_times() -> None:
     scheduled, following = NOW - timedelta(seconds=1), NOW + timedelta(days=1)
-    status = _finished(_report(), scheduled_for=scheduled, next_time=following, handled_request="now")
+    status = _finished(
+        _report(order=replace(_ORDER, scheduled_for=scheduled)), next_time=following, handled_request="now"
+    )
     told = status.as_json()
     assert told["lastRun"] == {
         "id": "run-1",
         "trigger": "Schedule",
         "phase": "Succeeded",
         "dryRun": False,
+        "scheduledTime": "2026-06-15T11:59:59Z",
         "startTime": "2026-06-15T12:00:00Z",
         "completionTime": "2026-06-15T12:00:00Z",
         "counts": {
@@ -605,6 +712,7 @@ def test_a_run_is_told_with_its_counts_and_times() -> None:
         "deletions": 3,
         "reclaimableBytes": 0,
         "untaggedManifests": 0,
+        "topRepositories": [{"repository": "team/app", "tags": 9, "deletions": 3}],
         "sample": [
             {
                 "repository": "team/app",
@@ -636,7 +744,7 @@ def test_a_run_says_where_its_full_report_is() -> None:
 
 
 def test_a_failed_run_leaves_the_last_plan_schedule_and_success_standing() -> None:
-    done = _finished(_report(), scheduled_for=NOW)
+    done = _finished(_report(order=replace(_ORDER, scheduled_for=NOW)))
     failed = _finished(_failing(Phase.FAILED, _UNREACHABLE), done, now=NOW + timedelta(days=1))
     assert (failed.plan, failed.last_schedule_time, failed.last_successful_time) == (
         done.plan,
@@ -662,7 +770,8 @@ _LONGEST_MESSAGES = {
 @pytest.mark.parametrize("text", _LONGEST_MESSAGES.values(), ids=_LONGEST_MESSAGES.keys())
 def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str) -> None:
     item = PlannedItem("r" * 255, "t" * 128, digest("x"), "n" * 63, tuple(PruneReason))
-    plan = PlanSummary("f" * 64, NOW, 10**9, (item,) * 10, NOW, 10**18, 10**9)
+    top = (Planned("r" * 255, 10**9, 10**9),) * 5
+    plan = PlanSummary("f" * 64, NOW, 10**9, (item,) * 10, NOW, 10**18, 10**9, top)
     exceeded = tuple(
         f"11 of 20 tags of {'r' * 255} would go, more than limits.maxPercentPerRepository (50)" for _ in "ab"
     )
@@ -671,6 +780,8 @@ def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str
     forbidden = replace(_FORBIDDEN, message=text)
     report = replace(
         _report(Phase.PARTIAL, mend, unreachable, forbidden, plan=plan, deletion=Deletion.DISABLED, message=text),
+        order=replace(_ORDER, id="i" * 64, scheduled_for=NOW),
+        next_repository="r" * 255,
         counts=Counts(*[10**9] * 9),
         kept_by_reason={reason.value: 10**9 for reason in KeepReason if reason is not KeepReason.LIMIT_TRUNCATED},
         aftermath=Aftermath(10**9, Collector.UNKNOWN),
@@ -680,13 +791,15 @@ def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str
         ),
         reference=ReportReference("n" * 253, "report.ndjson.gz", 10**9),
     )
-    status = StatusWriter(PolicyStatus(), "n" * 63, "c" * 253, 10**9, NOW).finished(
+    past = _finished(report)
+    before = past.model_copy(update={"history": past.history * 10, "last_missed_schedule_time": rfc3339(NOW)})
+    status = StatusWriter(before, "n" * 63, "c" * 253, 10**9, NOW).finished(
         report,
         failed_before=True,
         handled_request="\N{PILE OF POO}" * 256,
         handled_approval="\N{PILE OF POO}" * 128,
-        scheduled_for=NOW,
         next_time=NOW,
+        history_limit=10,
     )
     assert len(status.conditions) == 9
     command = f"registrycleanup.dev/approve-plan={'f' * 64} --overwrite"
@@ -694,6 +807,7 @@ def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str
     assert _condition(status, "AwaitingApproval").message.endswith(command)
     assert status.plan is not None
     assert 0 < len(status.plan.sample) < 10
+    assert 0 < len(status.history) < 10
     for last in (status, _writer(status, 2, NOW).invalid(text)):
         stored = json.dumps(last.as_json(), ensure_ascii=False, separators=(",", ":")).encode()
         assert len(stored) <= 16 * 1024
@@ -744,7 +858,7 @@ def test_damaged_status_is_read_as_empty_so_that_the_policy_is_planned_anew(dama
 
 
 def test_what_a_newer_operator_added_is_passed_over() -> None:
-    added = {**_GOOD, "history": [1, 2], "lastRun": {**_GOOD["lastRun"], "attempts": 3}}
+    added = {**_GOOD, "future": [1, 2], "lastRun": {**_GOOD["lastRun"], "attempts": 3}}
     assert parse_status(added) == _finished(_report())
 
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from registry_cleanup.domain.run import Failure
+from registry_cleanup.domain.tenancy import IN_USE_SCOPE, WHOLE_CLUSTER, Reach
 from registry_cleanup.kube.api import APIError, ForbiddenError
 from registry_cleanup.kube.raw import Kind
 from registry_cleanup.ports import RunError
 
 REASON = "InUseUnknown"
-ROLE = "registry-cleanup-operator"
+ROLE = "registry-cleanup-workloads"
 # A ClusterRole with this label is part of the role registry-cleanup-in-use, which is the operator's.
 AGGREGATION_LABEL = "registrycleanup.dev/aggregate-to-in-use"
 _TOLD = 3
+_CONFINED = (
+    f"the operator is confined to namespaces: let it see what the others use by a ClusterRoleBinding of ClusterRole "
+    f"{ROLE} to its ServiceAccount, or, only where no other namespace uses these registries, set "
+    f"{IN_USE_SCOPE}=Namespaces"
+)
 _NOTHING_PRUNED = "so nobody knows what is in use, and nothing was pruned"
 
 
@@ -28,7 +34,9 @@ def doubt(message: str, step: str = "", *, mendable: bool = True) -> RunError:
     return RunError(Failure(REASON, told, mendable=mendable, blocks=True))
 
 
-def unreadable(kind: Kind, verb: str, error: APIError, *, extra: bool = False) -> RunError:
+def unreadable(
+    kind: Kind, verb: str, error: APIError, *, extra: bool = False, reach: Reach = WHOLE_CLUSTER
+) -> RunError:
     """Return what ends a run where a kind that exists, or may exist, cannot be had.
 
     Args:
@@ -36,11 +44,14 @@ def unreadable(kind: Kind, verb: str, error: APIError, *, extra: bool = False) -
         verb: that was tried.
         error: why.
         extra: whether an administrator named the kind.
+        reach: where the look went.
     """
     of = f" of {kind.group}" if kind.group else ""
     what = f"the operator cannot {verb} {kind.plural}{of} (kind {kind.kind}): {error}"
     if not isinstance(error, ForbiddenError):
         return doubt(what, "it is tried again", mendable=False)
+    if reach.confined and not reach.namespaces and not extra:
+        return doubt(what, _CONFINED)
     where = f"a ClusterRole with the label {AGGREGATION_LABEL}: 'true'" if extra else f"ClusterRole {ROLE}"
     return doubt(what, f"add the rule {rule(kind, verb)} to {where}")
 
@@ -62,4 +73,7 @@ def together(errors: Sequence[RunError]) -> RunError:
     told = [without_verdict(error) for error in ordered[:_TOLD]]
     if len(ordered) > _TOLD:
         told.append(f"and {len(ordered) - _TOLD} more kinds")
-    return doubt("; ".join(told), mendable=ordered[0].failure.mendable)
+    # Of a confined operator all kinds have one remedy, which is long.
+    step = _CONFINED if any(text.endswith(f"; {_CONFINED}") for text in told) else ""
+    told = [text.removesuffix(f"; {_CONFINED}") for text in told]
+    return doubt("; ".join(told), step, mendable=ordered[0].failure.mendable)

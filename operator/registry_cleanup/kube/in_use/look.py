@@ -10,9 +10,11 @@ from typing import Any
 
 from registry_cleanup.domain.in_use import User
 from registry_cleanup.domain.policy import ExtraReferences, InUseRules
+from registry_cleanup.domain.tenancy import IN_USE_SCOPE, WHOLE_CLUSTER, Reach
 from registry_cleanup.kube.api import APIError, NotThereError
 from registry_cleanup.kube.in_use.doubt import doubt, together, unreadable
 from registry_cleanup.kube.in_use.gathered import Gathered
+from registry_cleanup.kube.in_use.labels import bears
 from registry_cleanup.kube.in_use.sources import (
     BUILT_IN,
     IMAGE_STREAMS,
@@ -29,6 +31,8 @@ from registry_cleanup.ports import Clock, RunError
 
 # So many kinds are read at a time: each has a page in memory.
 _AT_A_TIME = 2
+# So many namespaces are named.
+_NAMED = 5
 
 ReadConfigMap = Callable[[str, str], Awaitable[Mapping[str, str]]]
 """Returns the data of a ConfigMap by namespace and name; raises `APIError`."""
@@ -77,14 +81,14 @@ class Found:
         began: when.
         gathered: what is in use.
         filter: what counted.
-        pods_version: the resourceVersion of the list of pods.
+        pods_versions: the resourceVersion of each list of pods, by its namespace; None is the whole cluster.
         notes: what a person should know.
     """
 
     began: datetime
     gathered: Gathered
     filter: Filter
-    pods_version: str
+    pods_versions: Mapping[str | None, str]
     notes: tuple[str, ...] = ()
 
 
@@ -98,6 +102,7 @@ class Look:
         clock: the time of day.
         rules: what counts.
         namespace: of the policy, where its ConfigMap is.
+        reach: where the look goes.
     """
 
     api: RawAPI
@@ -105,9 +110,10 @@ class Look:
     clock: Clock
     rules: InUseRules
     namespace: str
+    reach: Reach = WHOLE_CLUSTER
     _gathered: Gathered = field(default_factory=Gathered)
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_A_TIME))
-    _pods_version: str = ""
+    _pods_versions: dict[str | None, str] = field(default_factory=dict)
 
     async def take(self) -> Found:
         """Look at everything; raise `RunError` with all that could not be read."""
@@ -119,34 +125,68 @@ class Look:
         has_streams = any(source.kind == IMAGE_STREAMS for source in openshift)
         selected = Filter(namespaces, self.rules.include_history, has_streams)
         built_in = [source for source in BUILT_IN if self.rules.include_history or not source.only_history]
-        await _whole(*(self._list(source, selected) for source in [*built_in, *openshift, *sources]))
+        await _whole(
+            *(
+                self._list(source, selected, namespace)
+                for source in [*built_in, *openshift, *sources]
+                for namespace in (self.reach.namespaces or (None,))
+            )
+        )
         readers = [source.read for source in sources if isinstance(source.read, ExtraReader)]
-        return Found(began, self._gathered, selected, self._pods_version, (*notes, *idle_paths(readers)))
+        return Found(
+            began, self._gathered, selected, self._pods_versions, (*self._scope(), *notes, *idle_paths(readers))
+        )
 
-    async def _list(self, source: Source, selected: Filter) -> None:
+    def _scope(self) -> list[str]:
+        """Return what a person should know of what nobody looks at."""
+        if not self.reach.namespaces:
+            return []
+        seen = ", ".join(self.reach.namespaces[:_NAMED])
+        more = f" and {len(self.reach.namespaces) - _NAMED} more" if len(self.reach.namespaces) > _NAMED else ""
+        return [f"only what namespaces {seen}{more} use was seen ({IN_USE_SCOPE}=Namespaces)"]
+
+    async def _list(self, source: Source, selected: Filter, namespace: str | None) -> None:
         async with self._places:
             try:
-                async for page in self.api.pages(source.kind):
+                async for page in self.api.pages(source.kind, namespace=namespace):
                     if source.kind == PODS:
                         # The first page's: a list that was begun again yields what came in between anyway.
-                        self._pods_version = self._pods_version or page.version
+                        self._pods_versions.setdefault(namespace, page.version)
                     self._gathered.merge(await asyncio.to_thread(selected.read, source, page.items, self.clock.now()))
             except APIError as error:
-                raise unreadable(source.kind, "list", error, extra=source.extra) from error
+                raise unreadable(source.kind, "list", error, extra=source.extra, reach=self.reach) from error
 
     async def _namespaces(self) -> frozenset[str] | None:
         selector = self.rules.namespace_labels
         if selector is None:
             return None
+        names = await (self._of_reach(selector) if self.reach.namespaces else self._of_cluster(selector))
+        if not names:
+            raise doubt(f"inUse.namespaceSelector ({selector}) matches no namespace: mistyped?")
+        return frozenset(names)
+
+    async def _of_cluster(self, selector: str) -> set[str]:
+        """Return the namespaces that bear the labels."""
         names: set[str] = set()
         try:
             async for page in self.api.pages(NAMESPACES, selector):
                 names.update(str(each["metadata"]["name"]) for each in page.items)
         except APIError as error:
-            raise unreadable(NAMESPACES, "list", error) from error
-        if not names:
-            raise doubt(f"inUse.namespaceSelector ({selector}) matches no namespace: mistyped?")
-        return frozenset(names)
+            raise unreadable(NAMESPACES, "list", error, reach=self.reach) from error
+        return names
+
+    async def _of_reach(self, selector: str) -> set[str]:
+        """Return those of the namespaces that are looked at which bear the labels; nobody may list namespaces here."""
+        names: set[str] = set()
+        for name in self.reach.namespaces:
+            try:
+                if bears(await self.api.namespace_labels(name), selector):
+                    names.add(name)
+            except NotThereError:
+                continue  # where there is no namespace, nothing is in use
+            except APIError as error:
+                raise unreadable(NAMESPACES, "get", error, reach=self.reach) from error
+        return names
 
     async def _openshift(self) -> list[Source]:
         """Return those of OpenShift's kinds that the cluster has."""
@@ -170,6 +210,12 @@ class Look:
             if kind is None:
                 notes.append(
                     f"inUse.extraReferencesFrom: the cluster has no kind {asked.kind} in {asked.api_version}, mistyped?"
+                )
+            elif self.reach.namespaces and not kind.namespaced:
+                raise doubt(
+                    f"inUse.extraReferencesFrom names {asked.kind} of {asked.api_version}, which is in no namespace, "
+                    f"and the operator looks at its namespaces only ({IN_USE_SCOPE}=Namespaces)",
+                    "remove it, or let the operator look at the whole cluster",
                 )
             else:
                 sources.append(Source(kind, ExtraReader(asked), extra=True))

@@ -30,7 +30,7 @@ class Source:
 
 
 PODS = Kind("v1", "Pod", "pods")
-NAMESPACES = Kind("v1", "Namespace", "namespaces")
+NAMESPACES = Kind("v1", "Namespace", "namespaces", namespaced=False)
 
 BUILT_IN = (
     Source(PODS, uses.pod),

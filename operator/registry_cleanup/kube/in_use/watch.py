@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
+from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse, together
 from registry_cleanup.kube.api import APIError
 from registry_cleanup.kube.in_use.doubt import doubt, stopped, unreadable
 from registry_cleanup.kube.in_use.gathered import Gathered
@@ -29,14 +29,24 @@ class PodWatch:
     """Gathers what pods use that came or changed since a look."""
 
     def __init__(
-        self, api: RawAPI, clock: Clock, found: Found, aliases: Sequence[str], patience: float = _PATIENCE
+        self,
+        api: RawAPI,
+        clock: Clock,
+        found: Found,
+        aliases: Sequence[str],
+        patience: float = _PATIENCE,
+        namespace: str | None = None,
     ) -> None:
-        """Go on from `found`; a run waits for `patience` seconds for a watch that broke to be mended."""
+        """Go on from `found`, in a namespace that was looked at or in the whole cluster.
+
+        A run waits for `patience` seconds for a watch that broke to be mended.
+        """
+        self._namespace = namespace
         self._patience = patience
         self._api = api
         self._clock = clock
         self._filter: Filter = found.filter
-        self._version = found.pods_version
+        self._version = found.pods_versions[namespace]
         self._aliases = aliases
         self._gathered = Gathered()
         self._told: tuple[int, InUse] = (0, NOTHING_IN_USE)
@@ -91,7 +101,7 @@ class PodWatch:
 
     async def _follow(self, begun: asyncio.Future[None]) -> None:
         """Take note of events until the API server ends them."""
-        async with self._api.watch(PODS, self._version) as events:
+        async with self._api.watch(PODS, self._version, self._namespace) as events:
             self._current.set()
             if not begun.done():
                 begun.set_result(None)
@@ -107,7 +117,7 @@ class PodWatch:
         await asyncio.sleep(_PAUSE)  # where events are always lost, lists must not follow one another without end
         version = ""
         try:
-            async for page in self._api.pages(PODS):
+            async for page in self._api.pages(PODS, namespace=self._namespace):
                 version = version or page.version
                 self._gathered.merge(await asyncio.to_thread(self._filter.read, _SOURCE, page.items, self._clock.now()))
         except APIError as error:
@@ -129,3 +139,20 @@ class PodWatch:
             begun.set_exception(error)
         else:
             _log.warning("the watch of pods broke", extra={"cause": error.failure.message})
+
+
+class AllWatches:
+    """Watches of several namespaces, as one."""
+
+    def __init__(self, watches: Sequence[PodWatch]) -> None:
+        self._watches = watches
+        self._parts = [NOTHING_IN_USE for _ in watches]
+        self._told = NOTHING_IN_USE
+
+    async def since(self) -> InUse:
+        """Return what pods of any namespace use that came or changed since the look; raise `RunError`."""
+        parts = [await watch.since() for watch in self._watches]
+        # A watch tells the same object until there is news, of which there is little between two deletions.
+        if any(new is not old for new, old in zip(parts, self._parts, strict=True)):
+            self._parts, self._told = parts, together(parts)
+        return self._told

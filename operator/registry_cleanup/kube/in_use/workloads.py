@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -13,11 +13,12 @@ from typing_extensions import override
 from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
 from registry_cleanup.domain.policy import InUseRules
 from registry_cleanup.domain.run import RunOrder, ScanSummary, Trigger
+from registry_cleanup.domain.tenancy import WHOLE_CLUSTER, Reach
 from registry_cleanup.kube.in_use.doubt import doubt
 from registry_cleanup.kube.in_use.look import Found, Look, ReadConfigMap
-from registry_cleanup.kube.in_use.watch import PodWatch
+from registry_cleanup.kube.in_use.watch import AllWatches, PodWatch
 from registry_cleanup.kube.raw import RawAPI
-from registry_cleanup.ports import Clock, Scan, Workloads
+from registry_cleanup.ports import Clock, Observer, Scan, Workloads
 
 # For so long runs that only plan share a look.
 _SHARED_FOR = timedelta(seconds=60)
@@ -36,8 +37,18 @@ class _Begun:
 class Looks:
     """The looks of the last minute, by what they look at."""
 
-    def __init__(self, api: RawAPI, config_map: ReadConfigMap, clock: Clock) -> None:
+    def __init__(
+        self,
+        api: RawAPI,
+        config_map: ReadConfigMap,
+        clock: Clock,
+        reach: Reach = WHOLE_CLUSTER,
+        observer: Observer | None = None,
+    ) -> None:
+        """Look through `api` at what is within `reach`; `observer` is told how long each look took."""
+        self._reach = reach
         self._api = api
+        self._observer = observer
         self._config_map = config_map
         self._clock = clock
         self._begun: dict[tuple[InUseRules, str], _Begun] = {}
@@ -51,13 +62,14 @@ class Looks:
         # What is found does not depend on how its names are read afterwards.
         key = (replace(rules, aliases=()), namespace if rules.references_config_map is not None else "")
         known = self._begun.get(key)
-        if known is None or known.began < since:
+        # A clock that was put back makes an old look one of the time to come.
+        if known is None or not since <= known.began <= self._clock.now():
             known = self._begun[key] = self._begin(key, rules, namespace)
         # One of the runs that wait may be cancelled; the others go on waiting.
         return await asyncio.shield(known.task)
 
     def _begin(self, key: tuple[InUseRules, str], rules: InUseRules, namespace: str) -> _Begun:
-        look = Look(self._api, self._config_map, self._clock, rules, namespace)
+        look = Look(self._api, self._config_map, self._clock, rules, namespace, self._reach)
         begun = _Begun(self._clock.now(), asyncio.create_task(look.take(), name="in use"))
 
         def forget() -> None:
@@ -65,6 +77,9 @@ class Looks:
                 del self._begun[key]
 
         def done(task: asyncio.Task[Found]) -> None:
+            if self._observer is not None and not task.cancelled():
+                seconds = (self._clock.now() - begun.began).total_seconds()
+                self._observer.scanned(max(seconds, 0.0), whole=task.exception() is None)
             # A look that failed is taken again by who asks next.
             if task.cancelled() or task.exception() is not None:
                 forget()
@@ -103,9 +118,16 @@ class ClusterWorkloads(Workloads):
                 'registrycleanup.dev/run-requested-at="$(date)"',
             )
         in_use, odd = await asyncio.to_thread(found.gathered.in_use, self._rules.aliases)
-        watch = PodWatch(self._api, self._clock, found, self._rules.aliases)
-        async with watch.running():
-            yield Scan(in_use, ScanSummary(number, (*found.notes, *odd), began=found.began), watch.since)
+        async with AsyncExitStack() as stack:
+            watches = [
+                await stack.enter_async_context(
+                    PodWatch(self._api, self._clock, found, self._rules.aliases, namespace=namespace).running()
+                )
+                for namespace in found.pods_versions
+            ]
+
+            since = watches[0].since if len(watches) == 1 else AllWatches(watches).since
+            yield Scan(in_use, ScanSummary(number, (*found.notes, *odd), began=found.began), since)
 
 
 def _age(order: RunOrder) -> timedelta:

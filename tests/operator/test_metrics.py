@@ -1,0 +1,271 @@
+"""Metrics, health and readiness of the operator itself, and whether alerts and dashboard ask for what is there."""
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry_cleanup.kube.status import parse_time
+from tests.support.operator import Operator, operator
+from tests.support.policies import (
+    LIMIT,
+    NAME,
+    Namespace,
+    Resource,
+    fresh_namespace,
+    last_run,
+    policy_spec,
+    push_builds,
+)
+from tests.support.processes import free_port, wait_until
+from tests.support.promtool import check_metrics, dashboard_queries, evaluated, page_labels, rules, selectors
+from tests.support.registries import RegistryServer, distribution
+
+_NIGHTLY = {"schedule": "0 3 * * *", "dryRun": False}
+_ENDS = 1_900_000_000
+# A registry's password is at most 72 bytes long, and so is this token.
+_TOKEN = f"e30.{base64.urlsafe_b64encode(json.dumps({'exp': _ENDS}).encode()).decode().rstrip('=')}.c2ln"
+_LOGIN = {"secretRef": {"name": "login"}}
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Policies that succeeded, failed, were blocked, wait, and rest, each named for what came of it."""
+
+    namespace: Namespace
+    operator: Operator
+    page: str
+
+
+@pytest.fixture(scope="module")
+def scene(shared_operator: Operator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Scene]:
+    folder = tmp_path_factory.mktemp("metrics")
+    with (
+        distribution("3", folder / "open") as open_registry,
+        distribution("3", folder / "locked", htpasswd={"pruner": _TOKEN}) as locked,
+        fresh_namespace(shared_operator.plane, "metrics", [shared_operator]) as namespace,
+    ):
+        push_builds(locked.url, auth=("pruner", _TOKEN))
+        _play(namespace, open_registry, locked)
+        yield _Scene(namespace, shared_operator, shared_operator.get("/metrics").text)
+
+
+def _play(namespace: Namespace, registry: RegistryServer, locked: RegistryServer) -> None:
+    namespace.grant_credentials()
+    namespace.create_basic_auth(locked.host, "pruner", _TOKEN)
+    namespace.create_basic_auth(locked.host, "pruner", "wrong-horse-battery", name="wrong")
+    for name in ("good", "blocked", "waits", "unseen", "suspended"):
+        push_builds(registry.url, f"{name}/app")
+        changes: dict[str, Any] = {"repositories": {"include": [f"{name}/**"]}, **_NIGHTLY}
+        namespace.apply(policy_spec(registry.url, **changes, **_SPECS.get(name, {})), name)
+    namespace.apply(policy_spec(locked.url, registry=_LOGIN, **_NIGHTLY), "secured")
+    namespace.apply(policy_spec(locked.url, registry={"secretRef": {"name": "wrong"}}, **_NIGHTLY), "refused")
+    no_ca = {"caConfigMapRef": {"name": "nowhere", "key": "ca.crt"}}
+    namespace.apply(policy_spec(registry.url, registry=no_ca, **_NIGHTLY), "failing")
+    for name in ("good", "blocked", "waits", "secured"):
+        namespace.planned(name)
+        namespace.run("now", name)
+    namespace.stalled("LoginFailed", "refused")
+    namespace.stalled("CAConfigMapNotFound", "failing")
+    namespace.phase("Blocked", "unseen")
+    namespace.planned("suspended")
+    namespace.change({"suspend": True}, "suspended")
+
+
+_SPECS: dict[str, dict[str, Any]] = {
+    "blocked": {"limits": {"maxDeletions": 1}},
+    "waits": {"approval": {"required": True}},
+    "unseen": {"inUse": {"namespaceSelector": {"matchLabels": {"team": "nobody"}}}},
+}
+
+
+def _status_of(scene: _Scene, name: str) -> Resource:
+    status: Resource = scene.namespace.policy(name)["status"]
+    return status
+
+
+def _own(scene: _Scene, name: str) -> dict[str, float]:
+    prefix = "registry_cleanup_policy_"
+    found = scene.operator.series(namespace=scene.namespace.name, name=name)
+    return {key.removeprefix(prefix): value for key, value in found.items()}
+
+
+def test_promtool_finds_nothing_wrong_with_the_page(scene: _Scene) -> None:
+    assert check_metrics(scene.page) == ""
+
+
+def test_every_query_finds_the_metrics_and_labels_that_it_names(scene: _Scene) -> None:
+    there = page_labels(scene.page)
+    queries = {**{rule["alert"]: rule["expr"] for rule in rules()}, **dashboard_queries()}
+    missing = [
+        (where, metric, labels - there.get(metric, set()))
+        for where, query in queries.items()
+        for metric, labels in selectors(query)
+        if metric not in there or not labels <= there[metric]
+    ]
+    assert missing == []
+
+
+def test_every_panel_shows_something_of_a_real_run(scene: _Scene, tmp_path: Path) -> None:
+    assert "SUCCESS" in evaluated(scene.page, list(dashboard_queries().values()), tmp_path)
+
+
+def test_what_alerts_look_for_is_what_a_real_run_shows(scene: _Scene, tmp_path: Path) -> None:
+    wanted = [
+        found[0] for rule in rules() for found in re.finditer(r"registry_cleanup_policy_\w+\{[^}]*\}", rule["expr"])
+    ]
+    assert len(wanted) > 8
+    assert "SUCCESS" in evaluated(scene.page, wanted, tmp_path)
+
+
+def test_counts_of_a_policy_are_those_of_its_status_and_of_the_log(scene: _Scene) -> None:
+    figures, run = _own(scene, "good"), last_run(scene.namespace.policy("good"))
+    lines = scene.operator.log_lines(policy=f"{scene.namespace.name}/good", message="run finished")
+    assert [line["planOnly"] for line in lines] == [True, False]
+    counts = run["counts"]
+    assert counts["tagsPruned"] == 3
+    for name, field, logged in [
+        # The plan counts in both runs, since both planned it.
+        ("planned_tags_total", 2 * counts["tagsPlanned"], "tags_planned"),
+        ("pruned_tags_total", counts["tagsPruned"], "tags_pruned"),
+        ("failed_tags_total", counts["tagsFailed"], "tags_failed"),
+        ("skipped_tags_total", counts["tagsSkipped"], "tags_skipped"),
+    ]:
+        assert figures[name] == field == sum(line["counts"][logged] for line in lines)
+    kept = {key.partition("reason=")[2].rstrip("}"): value for key, value in figures.items() if "kept_tags" in key}
+    assert kept == run["keptByReason"]
+    assert figures["last_run_phase{phase=Succeeded}"] == 1
+
+
+def test_figures_of_a_policy_are_those_of_its_status(scene: _Scene) -> None:
+    figures, status = _own(scene, "good"), _status_of(scene, "good")
+    success = parse_time(status["lastSuccessfulTime"])
+    assert success is not None
+    assert figures["last_success_timestamp_seconds"] == success.timestamp()
+    assert figures["interval_seconds"] == 86400
+    assert figures["plan_tags"] == status["plan"]["deletions"]
+    assert figures["plan_reclaimable_bytes"] == status["plan"]["reclaimableBytes"]
+    assert figures["in_use_references"] == status["inUse"]["references"]
+    shown = {key for key in figures if key.startswith("condition{")}
+    assert shown == {
+        f"condition{{type={each['type']},status={each['status']},reason={each['reason']}}}"
+        for each in status["conditions"]
+    }
+    assert figures["info{scheduled=true,suspended=false,dry_run=false}"] == 1
+
+
+def test_a_run_that_was_blocked_or_waits_shows_that_it_skipped_its_plan(scene: _Scene) -> None:
+    for name, phase in [("blocked", "Blocked"), ("waits", "AwaitingApproval")]:
+        figures = _own(scene, name)
+        assert figures[f"last_run_phase{{phase={phase}}}"] == 1
+        assert (figures["pruned_tags_total"], figures["skipped_tags_total"], figures["freed_bytes_total"]) == (0, 3, 0)
+
+
+def test_a_policy_that_never_succeeded_shows_since_when_it_should_have(scene: _Scene) -> None:
+    figures, policy = _own(scene, "refused"), scene.namespace.policy("refused")
+    created = parse_time(policy["metadata"]["creationTimestamp"])
+    assert created is not None
+    assert "last_success_timestamp_seconds" not in figures
+    assert figures["expected_since_timestamp_seconds"] == created.timestamp()
+    assert figures["interval_seconds"] == 86400
+
+
+def test_the_end_of_a_token_is_shown_and_nothing_else_of_it(scene: _Scene) -> None:
+    assert _own(scene, "secured")["credential_expiry_timestamp_seconds"] == _ENDS
+    assert "credential_expiry_timestamp_seconds" not in _own(scene, "refused")
+    assert _TOKEN not in scene.page  # the log and the API: fresh_namespace looks there
+
+
+def test_a_suspended_policy_has_no_interval_until_it_is_resumed(scene: _Scene) -> None:
+    def interval() -> float | None:
+        return _own(scene, "suspended").get("interval_seconds")
+
+    wait_until(lambda: interval() is None, LIMIT, "the end of the interval")
+    assert "info{scheduled=true,suspended=true,dry_run=false}" in _own(scene, "suspended")
+    before = _own(scene, "suspended")["expected_since_timestamp_seconds"]
+    scene.namespace.change({"suspend": False}, "suspended")
+    wait_until(lambda: interval() == 86400, LIMIT, "the interval")
+    assert _own(scene, "suspended")["expected_since_timestamp_seconds"] >= before
+
+
+def test_every_run_of_the_log_is_counted(scene: _Scene) -> None:
+    counted = {key: value for key, value in scene.operator.series().items() if "runs_total" in key and value}
+    logged: dict[str, int] = {}
+    for line in scene.operator.log_lines(message="run finished"):
+        key = f"registry_cleanup_runs_total{{phase={line['phase']},trigger={line['trigger']}}}"
+        logged[key] = logged.get(key, 0) + 1
+    assert counted == logged
+    durations = scene.operator.series()
+    assert sum(
+        durations[f"registry_cleanup_run_duration_seconds_count{{kind={kind}}}"] for kind in ("plan", "prune")
+    ) == sum(logged.values())
+
+
+def test_requests_are_counted_by_method_and_code_and_name_no_host(scene: _Scene) -> None:
+    series = scene.operator.series()
+    requests = {
+        key: value for key, value in series.items() if key.startswith("registry_cleanup_registry_requests_total")
+    }
+    for method, code in [("GET", "200"), ("GET", "401"), ("DELETE", "202")]:
+        assert requests[f"registry_cleanup_registry_requests_total{{method={method},code={code}}}"] > 0
+    assert "127.0.0.1" not in scene.page
+    assert "good/app" not in scene.page
+    assert "build-1" not in scene.page
+
+
+def test_the_operator_lives_is_ready_and_leads(scene: _Scene) -> None:
+    assert scene.operator.get("/healthz").text == "ok\n"
+    ready = scene.operator.get("/readyz")
+    assert (ready.status_code, ready.text.count("\n") > 0) == (200, True)
+    assert scene.operator.series()["registry_cleanup_leader"] == 1
+    assert scene.operator.series()["process_resident_memory_bytes"] > 1 << 20
+
+
+def test_requests_that_nobody_answers_are_errors_and_repetitions(
+    namespace: Namespace, shared_operator: Operator
+) -> None:
+    requests = "registry_cleanup_registry_requests_total{method=GET,code=error}"
+    retries = "registry_cleanup_registry_retries_total{method=GET}"
+    before = shared_operator.series()
+    namespace.apply(policy_spec(f"http://127.0.0.1:{free_port()}"))
+    namespace.phase("Failed")
+    after = shared_operator.series()
+    assert after[requests] - before[requests] == 4
+    assert after[retries] - before[retries] == 3
+
+
+def test_the_series_of_a_deleted_policy_go_away(
+    registry3: RegistryServer, namespace: Namespace, shared_operator: Operator
+) -> None:
+    push_builds(registry3.url)
+    namespace.apply(policy_spec(registry3.url))
+    namespace.planned()
+    labels = {"namespace": namespace.name, "name": NAME}
+    wait_until(lambda: bool(shared_operator.series(**labels)), LIMIT, "the series")
+    namespace.delete()
+    wait_until(lambda: not shared_operator.series(**labels), LIMIT, "the end of the series")
+
+
+def test_a_restarted_operator_shows_what_status_tells_before_any_run(
+    registry3: RegistryServer, own_namespace: Namespace, tmp_path: Path
+) -> None:
+    push_builds(registry3.url)
+    labels = {"namespace": own_namespace.name, "name": NAME}
+    own_namespace.apply(policy_spec(registry3.url, schedule="0 3 * * *"))
+    with operator(own_namespace.plane, tmp_path / "first") as first:
+        own_namespace.planned()
+        before = first.series(**labels)
+    with operator(own_namespace.plane, tmp_path / "second") as second:
+        wait_until(lambda: bool(second.series(**labels)), LIMIT, "the series", second.process)
+        after = second.series(**labels)
+        assert second.log_lines(message="run finished") == []
+    counters = {key for key in before if key.endswith("_total")}
+    assert {key: value for key, value in after.items() if key not in counters} == {
+        key: value for key, value in before.items() if key not in counters
+    }
+    assert {after[key] for key in counters} == {0}

@@ -1,0 +1,76 @@
+"""Where a connection leads is looked at before anything is sent: a name may resolve to any address."""
+
+import asyncio
+import ssl
+
+import pytest
+from aiohttp import web
+
+from registry_cleanup.domain.trust import link_local
+from registry_cleanup.registry.errors import ForbiddenAddressError
+from registry_cleanup.registry.transport import Transport
+from tests.support.clients import QUICK, SystemClock, free
+from tests.support.http import serve
+
+
+async def _answer(_request: web.Request) -> web.StreamResponse:
+    return web.json_response({})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_a_name_that_leads_to_a_forbidden_address_gets_nothing(host: str, method: str) -> None:
+    asked: list[str] = []
+
+    def forbidden(address: str) -> bool:
+        asked.append(address)
+        return not allowed
+
+    allowed = False
+    with serve(_answer) as server:
+        url = server.url.replace("127.0.0.1", host)
+        transport = Transport(
+            SystemClock(), ssl.create_default_context(), free(1), max_connections=1, limits=QUICK, forbidden=forbidden
+        )
+        with pytest.raises(ForbiddenAddressError, match=r"leads to 127\.0\.0\.1") as caught:
+            await transport.request(method, f"{url}/v2/", {"Authorization": "Basic secret"})
+        assert asked == ["127.0.0.1"]  # once: it is no failure that passes
+        # The server has seen the first connection end when it answers on the next.
+        allowed = True
+        assert (await transport.request("GET", f"{url}/other", {})).status == 200
+        await transport.close()
+    assert (caught.value.failure.mendable, caught.value.failure.reachable) == (True, False)
+    assert [request.path for request in server.requests] == ["/other"]
+
+
+async def test_a_connection_is_looked_at_once_and_then_used_again() -> None:
+    asked: list[str] = []
+
+    def forbidden(address: str) -> bool:
+        asked.append(address)
+        return False
+
+    with serve(_answer) as server:
+        transport = Transport(
+            SystemClock(), ssl.create_default_context(), free(2), max_connections=2, limits=QUICK, forbidden=forbidden
+        )
+        for _ in range(3):
+            assert (await transport.request("GET", f"{server.url}/v2/", {})).status == 200
+        await asyncio.gather(*(transport.request("GET", f"{server.url}/v2/", {}) for _ in range(2)))
+        await transport.close()
+    assert asked in (["127.0.0.1"], ["127.0.0.1"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("address", "forbidden"),
+    [
+        ("169.254.169.254", True),
+        ("fe80::1", True),
+        ("::ffff:169.254.169.254", True),
+        ("169.253.255.255", False),
+        ("10.0.0.1", False),
+        ("::1", False),
+    ],
+)
+def test_link_local_addresses_are_the_forbidden_ones(address: str, *, forbidden: bool) -> None:
+    assert link_local(address) is forbidden

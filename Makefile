@@ -1,14 +1,16 @@
 # Two commands do everything: `make demo` shows it, `make test` proves it. Both make what they need first.
 PYTHON = .venv/bin/python
 
-.PHONY: help demo test test-thorough check format parts venv clean
+.PHONY: help demo test test-thorough image-check check format chart parts venv clean
 
 help:
 	@echo "make demo           show the operator on a control plane and a registry of its own (KEEP=1 leaves them up,"
 	@echo "                    DEMO=openshift shows it on OpenShift's image streams)"
 	@echo "make test           run the tests on real parts"
 	@echo "make test-thorough  run the slow ones too, and 10,000 examples of each property"
+	@echo "make image-check    build the image without a Docker daemon, look into it and run it (as root; 5 minutes)"
 	@echo "make check          lint, types, direction of the imports"
+	@echo "make chart          bring the Helm chart's copies of the CRD and the RBAC up to date"
 
 venv:
 	@sh tests/support/bootstrap.sh
@@ -25,6 +27,9 @@ test: parts
 test-thorough: parts
 	$(PYTHON) -m pytest --hypothesis-profile=thorough
 
+image-check: parts
+	@$(PYTHON) -m tests.image
+
 check: venv
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -34,6 +39,10 @@ check: venv
 format: venv
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+# The Helm chart holds copies of some manifests (tests/support/chart.py says why).
+chart: venv
+	$(PYTHON) -m tests.support.chart
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-logs build dist

@@ -21,8 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import httpx
 from aiohttp import web
+
 from tests.support.api_proxy import (
     APIProxy,
     api_proxy,
@@ -33,7 +33,6 @@ from tests.support.api_proxy import (
     throttles_by_priority,
     writes_status,
 )
-
 from tests.support.controlplane import control_plane
 from tests.support.faulty import (
     Fault,
@@ -165,8 +164,7 @@ class Scene:
 
     def page(self) -> str:
         """Return the metrics page."""
-        url = f"http://127.0.0.1:{self.running.port}/metrics"
-        return httpx.get(url, trust_env=False, timeout=30).raise_for_status().text
+        return self.running.get("/metrics").raise_for_status().text
 
     def logged(self) -> dict[str, str]:
         """Return the phase of each run that the log tells the end of."""

@@ -223,10 +223,19 @@ def described() -> dict[str, str]:
             found[match[1]] = [match[2]]
         elif line.strip() and found:
             found[next(reversed(found))].append(line.strip())
-    defaults = Settings.model_construct()
+    told = {field: text if text is not None else "made up at each start" for field, text in defaults().items()}
     return {
-        variable(field): f"{' '.join(found.get(field, ()))} [default: {written(defaults, field) or 'none'}]"
+        variable(field): f"{' '.join(found.get(field, ()))} [default: {told[field] or 'none'}]"
         for field in Settings.model_fields
+    }
+
+
+def defaults() -> dict[str, str | None]:
+    """Return the default of each setting as a person writes it; None where it is another at each start."""
+    made = Settings.model_construct()
+    return {
+        field: written(made, field) if info.default_factory is None else None
+        for field, info in Settings.model_fields.items()
     }
 
 

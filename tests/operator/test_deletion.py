@@ -1,8 +1,9 @@
 """Policy, namespace and CRD go at once and in any order, with the operator up and down."""
 
+import copy
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -81,15 +82,34 @@ def test_an_operator_waits_for_the_crd_says_so_and_goes_on_once_it_is_back(
         assert running.process.wait(LIMIT) == 0
 
 
+@pytest.fixture
+def other_crd(own_plane: ControlPlane) -> Iterator[Callable[[], None]]:
+    """Serve the CRD of a later version, until what this returns is called or the test ends."""
+    crd = json.loads(own_plane.kubectl("get", _CRD, "-o=json"))
+    for of_the_server in ("resourceVersion", "uid", "creationTimestamp", "generation", "managedFields"):
+        crd["metadata"].pop(of_the_server, None)
+    other = copy.deepcopy(crd)
+    spec = other["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["colour"] = {"type": "string", "description": "Of a later version."}
+    own_plane.kubectl("replace", "-f", "-", stdin=json.dumps(other))
+
+    def restore() -> None:
+        own_plane.kubectl("replace", "-f", "-", stdin=json.dumps(crd))
+
+    yield restore
+    restore()
+
+
 def test_while_the_served_crd_is_another_one_runs_only_plan_and_prune_again_once_it_is_replaced(
-    plane_with_crd: ControlPlane, own_namespace: Namespace, registry3: RegistryServer, crane: Crane, tmp_path: Path
+    other_crd: Callable[[], None],
+    own_namespace: Namespace,
+    registry3: RegistryServer,
+    crane: Crane,
+    tmp_path: Path,
 ) -> None:
     push_builds(registry3.url)
-    crd = json.loads(plane_with_crd.kubectl("get", _CRD, "-o=json"))
-    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    spec["properties"]["colour"] = {"type": "string", "description": "Of a later version."}
-    plane_with_crd.kubectl("replace", "-f", "-", stdin=json.dumps(crd))
-    with operator(plane_with_crd, tmp_path / "operator") as running:
+    wait_until(lambda: _serves_colour(own_namespace), LIMIT, "the CRD's publication")
+    with operator(own_namespace.plane, tmp_path / "operator") as running:
         own_namespace.apply(policy_spec(registry3.url, dryRun=False))
         words = "it differs at spec.colour, which is new to this operator"
         planned = own_namespace.planned()
@@ -105,9 +125,15 @@ def test_while_the_served_crd_is_another_one_runs_only_plan_and_prune_again_once
         status, text = running.readiness()
         assert (status, words in text) == (200, True)
         assert [line for line in running.log_lines(level="ERROR") if words in line["message"]] != []
-        install(plane_with_crd)
+        other_crd()
+        wait_until(lambda: not _serves_colour(own_namespace), LIMIT, "the CRD's publication")
         done = own_namespace.run("once it is replaced")
         assert last_run(done)["phase"] == "Succeeded"
         assert condition(done, "Stalled")["status"] == "False"
         assert len(crane.ls(f"{registry3.host}/team/app")) == 2
         assert "as built in" in running.readiness()[1]
+
+
+def _serves_colour(namespace: Namespace) -> bool:
+    """Tell whether the API server publishes the field of a later version."""
+    return '"colour"' in namespace.api.get("/openapi/v3/apis/registrycleanup.dev/v1alpha1").text

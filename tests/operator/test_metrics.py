@@ -153,10 +153,10 @@ def test_figures_of_a_policy_are_those_of_its_status(scene: _Scene) -> None:
     assert figures["in_use_references"] == status["inUse"]["references"]
     shown = {key for key in figures if key.startswith("condition{")}
     assert shown == {
-        f"condition{{type={each['type']},status={each['status']},reason={each['reason']}}}"
+        f"condition{{reason={each['reason']},status={each['status']},type={each['type']}}}"
         for each in status["conditions"]
     }
-    assert figures["info{scheduled=true,suspended=false,dry_run=false}"] == 1
+    assert figures["info{dry_run=false,scheduled=true,suspended=false}"] == 1
 
 
 def test_a_run_that_was_blocked_or_waits_shows_that_it_skipped_its_plan(scene: _Scene) -> None:
@@ -186,7 +186,7 @@ def test_a_suspended_policy_has_no_interval_until_it_is_resumed(scene: _Scene) -
         return _own(scene, "suspended").get("interval_seconds")
 
     wait_until(lambda: interval() is None, LIMIT, "the end of the interval")
-    assert "info{scheduled=true,suspended=true,dry_run=false}" in _own(scene, "suspended")
+    assert "info{dry_run=false,scheduled=true,suspended=true}" in _own(scene, "suspended")
     before = _own(scene, "suspended")["expected_since_timestamp_seconds"]
     scene.namespace.change({"suspend": False}, "suspended")
     wait_until(lambda: interval() == 86400, LIMIT, "the interval")
@@ -212,7 +212,7 @@ def test_requests_are_counted_by_method_and_code_and_name_no_host(scene: _Scene)
         key: value for key, value in series.items() if key.startswith("registry_cleanup_registry_requests_total")
     }
     for method, code in [("GET", "200"), ("GET", "401"), ("DELETE", "202")]:
-        assert requests[f"registry_cleanup_registry_requests_total{{method={method},code={code}}}"] > 0
+        assert requests[f"registry_cleanup_registry_requests_total{{code={code},method={method}}}"] > 0
     assert "127.0.0.1" not in scene.page
     assert "good/app" not in scene.page
     assert "build-1" not in scene.page
@@ -229,7 +229,7 @@ def test_the_operator_lives_is_ready_and_leads(scene: _Scene) -> None:
 def test_requests_that_nobody_answers_are_errors_and_repetitions(
     namespace: Namespace, shared_operator: Operator
 ) -> None:
-    requests = "registry_cleanup_registry_requests_total{method=GET,code=error}"
+    requests = "registry_cleanup_registry_requests_total{code=error,method=GET}"
     retries = "registry_cleanup_registry_retries_total{method=GET}"
     before = shared_operator.series()
     namespace.apply(policy_spec(f"http://127.0.0.1:{free_port()}"))

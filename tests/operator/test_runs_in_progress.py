@@ -40,11 +40,11 @@ def _deletions(proxy: FaultyRegistry) -> list[str]:
 def test_a_run_that_reaches_its_timeout_ends_before_its_next_deletion_and_the_next_one_goes_on_there(
     proxy: FaultyRegistry, registry3: RegistryServer, namespace: Namespace, crane: Crane
 ) -> None:
-    namespace.apply(policy_spec(proxy.url, dryRun=False, timeout="8s"))
+    namespace.apply(policy_spec(proxy.url, dryRun=False, timeout="10s"))
     namespace.planned()
     # The second deletion in team/b takes longer than the run may.
     proxy.inject(before(lambda: None), method="DELETE", path="/v2/team/b/manifests/build-.*", times=1)
-    proxy.inject(before(lambda: time.sleep(10)), method="DELETE", path="/v2/team/b/manifests/build-.*", times=1)
+    proxy.inject(before(lambda: time.sleep(12)), method="DELETE", path="/v2/team/b/manifests/build-.*", times=1)
     stopped = namespace.run("first")
     run = last_run(stopped)
     assert run["phase"] == "Partial"
@@ -67,11 +67,11 @@ def test_a_run_that_reaches_its_timeout_ends_before_its_next_deletion_and_the_ne
 def test_what_cannot_be_read_in_time_is_left_for_the_next_run_which_begins_there(
     proxy: FaultyRegistry, registry3: RegistryServer, namespace: Namespace, crane: Crane
 ) -> None:
-    namespace.apply(policy_spec(proxy.url, dryRun=False, timeout="6s"))
+    namespace.apply(policy_spec(proxy.url, dryRun=False, timeout="8s"))
     planned = namespace.planned()["status"]["plan"]
     assert planned["deletions"] == 9
     assert [top["deletions"] for top in planned["topRepositories"]] == [3, 3, 3]
-    proxy.inject(before(lambda: time.sleep(10)), path="/v2/team/b/tags/list")
+    proxy.inject(before(lambda: time.sleep(12)), path="/v2/team/b/tags/list")
     stopped = namespace.run("first")
     assert last_run(stopped)["phase"] == "Partial"
     assert (last_run(stopped)["counts"]["repositoriesFailed"], _left(crane, registry3)) == (2, [2, 5, 5])

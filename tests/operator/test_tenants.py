@@ -9,6 +9,7 @@ from tests.support.crane import Crane
 from tests.support.images import push_image
 from tests.support.operator import Operator, operator
 from tests.support.policies import (
+    LIMIT,
     Namespace,
     condition,
     days_ago,
@@ -18,6 +19,7 @@ from tests.support.policies import (
     policy_spec,
     push_builds,
 )
+from tests.support.processes import wait_until
 from tests.support.registries import RegistryServer, distribution
 
 _WHOLE = {"minTagsPerRepository": 0, "inUse": {"enabled": False}, "keepTags": ["kept"]}
@@ -79,6 +81,7 @@ def test_a_policy_at_a_registry_that_is_not_allowed_is_stalled_until_it_names_an
     assert condition(policy, "Reconciling")["status"] == "False"
     assert last_run(policy) == {}
     assert "nextScheduleTime" not in policy["status"]
+    wait_until(lambda: bool(place.events()), LIMIT, "the Event")
     assert [event["reason"] for event in place.events()] == ["NotAllowed"]
     place.change({"registry": {"url": images.url}, "schedule": "@hourly"})
     assert condition(place.planned(), "Stalled")["status"] == "False"
@@ -134,30 +137,3 @@ def test_no_policy_and_no_approval_lets_one_run_prune_more_than_the_administrato
         "no limit of spec.limits holds the plan back; instead of limits.maxDeletions, the operator's setting "
         "REGISTRY_CLEANUP_MAX_DELETIONS (2) holds"
     )
-
-
-def test_where_the_administrator_allows_plans_only_a_policy_says_so_and_prunes_once_more_is_allowed(
-    own_plane: ControlPlane,
-    images: RegistryServer,
-    namespace_name: str,
-    crane: Crane,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    folder = tmp_path_factory.mktemp("plan-only-operator")
-    with fresh_namespace(own_plane, namespace_name, []) as fresh:
-        builds = push_builds(images.url, f"{fresh.name}/app")
-        spec = policy_spec(images.url, dryRun=False, repositories={"include": [f"{fresh.name}/*"]})
-        with operator(own_plane, folder, {"PLAN_ONLY": "true"}):
-            fresh.apply({**spec, "limits": {"maxPercentPerRepository": 100}})
-            fresh.planned()
-            policy = fresh.run("withheld")
-            assert (last_run(policy)["phase"], last_run(policy)["dryRun"]) == ("Succeeded", True)
-            assert "REGISTRY_CLEANUP_PLAN_ONLY lets no policy prune" in last_run(policy)["message"]
-            ready = condition(policy, "Ready")
-            assert ready["status"] == "True"
-            assert "REGISTRY_CLEANUP_PLAN_ONLY lets no policy prune" in ready["message"]
-        assert len(crane.ls(f"{images.host}/{fresh.name}/app")) == 5
-        with operator(own_plane, folder):
-            policy = fresh.run("allowed")
-        assert last_run(policy)["counts"]["tagsPruned"] == len(builds)
-        assert "PLAN_ONLY" not in last_run(policy)["message"]

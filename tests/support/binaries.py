@@ -1,4 +1,4 @@
-"""Where the real parts come from: Kubernetes, etcd, the registries and crane, obtained once and cached.
+"""Where the real parts come from: Kubernetes, etcd, the registries, crane and Helm, obtained once and cached.
 
 Most are built from the Go modules pinned under `tests/controlplane/`. Distribution 2.8 comes from Debian's package,
 because its module's dependencies have vanished and it cannot be built any more; promtool does, because Prometheus would
@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from tests.support.debian import unpack
 from tests.support.workshop import UnavailableError, cache, only_one, remove, run, say, this_platform, workshop
 
-Name = Literal["etcd", "registry-2", "registry-3", "crane", "promtool", "kube-apiserver", "kube-controller-manager"]
+Name = Literal[
+    "etcd", "registry-2", "registry-3", "crane", "helm", "promtool", "kube-apiserver", "kube-controller-manager"
+]
 
 _MODULES = Path(__file__).parent.parent / "controlplane"
 
@@ -31,7 +34,8 @@ class _GoProgram:
     Attributes:
         module: Folder of the module under `tests/controlplane/`.
         package: Import path of the main package.
-        version_variable: Go variable with the version; without it Kubernetes calls itself v0.0.0-master.
+        version_variable: Go variable with the version; without it Kubernetes calls itself v0.0.0-master, and Helm
+            by no patch level.
     """
 
     module: str
@@ -72,6 +76,7 @@ _GO_PROGRAMS: Mapping[str, _GoProgram] = {
     "etcd": _GoProgram("etcd", "go.etcd.io/etcd/server/v3"),
     "registry-3": _GoProgram("registry", "github.com/distribution/distribution/v3/cmd/registry"),
     "crane": _GoProgram("crane", "github.com/google/go-containerregistry/cmd/crane"),
+    "helm": _GoProgram("helm", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4/internal/version.version"),
 }
 # Package and path of the program in it.
 _DEBIAN_PROGRAMS: Mapping[str, tuple[str, str]] = {
@@ -188,35 +193,14 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _unpack_debian_package(package: str, program: str, target: Path) -> None:
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise UnavailableError(
-            f"{target.name} comes from the Debian package {package}, and this machine has no apt-get: "
-            f"run the tests on Debian or Ubuntu, or put the program into {cache() / f'{package}-{this_platform()}'}"
-        )
-    folder = workshop() / "apt"
-    remove(folder)
-    for part in ("lists/partial", "cache/archives/partial", "download"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    # Folders of our own let apt work without root; root's apt would drop to a user that may not enter them.
-    own = ["-o", f"Dir::Cache={folder}/cache"]
-    if os.geteuid() == 0:
-        own += ["-o", "APT::Sandbox::User=root"]
-    own_lists = ["-o", f"Dir::State::lists={folder}/lists"]
-    say(f"Downloading the Debian package {package} (no root needed, nothing is installed)")
-    download = ["apt-get", *own, "-q", "download", package]
+    unpacked = workshop() / "unpacked"
+    remove(unpacked)
     try:
-        run(download, f"downloading {package}", folder / "download")
-    except UnavailableError:
-        say("  not to be had with this machine's package lists: fetching lists into a folder of our own")
-        try:
-            run(["apt-get", *own, *own_lists, "-q", "update"], "fetching package lists", folder)
-        except UnavailableError as error:
-            # One unreachable source of several: the package may well be in another one.
-            say(f"  {error}")
-        run([*download, *own_lists], f"downloading {package}", folder / "download")
-    archive = next((folder / "download").glob(f"{package}_*.deb"))
-    run(["dpkg-deb", "-x", archive, folder / "unpacked"], f"unpacking {archive.name}")
-    shutil.copy2(folder / "unpacked" / program, target)
+        unpack([package], unpacked)
+    except UnavailableError as error:
+        hint = f"run the tests on Debian or Ubuntu, or put the program into {cache() / f'{package}-{this_platform()}'}"
+        raise UnavailableError(f"{target.name}: {error}; {hint}") from error
+    shutil.copy2(unpacked / program, target)
 
 
 def main() -> int:

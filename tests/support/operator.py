@@ -19,6 +19,8 @@ NAMESPACE = "registry-cleanup-system"
 SERVICE_ACCOUNT = "registry-cleanup"
 OWN_USER = f"system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}"
 _START_LIMIT = 60.0
+# Runs start at their time, unless a test is about the spread of runs.
+_SETTINGS = {"SCHEDULE_JITTER_SECONDS": "0"}
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Operator:
         return httpx.get(f"{self.url}{path}", trust_env=False)
 
     def series(self, **labels: str) -> dict[str, float]:
-        """Return the series of its metrics page that have these labels, by their name and other labels."""
+        """Return the series of its metrics page that have these labels, by name and other labels, sorted."""
         found = {}
         for family in text_string_to_metric_families(self.get("/metrics").text):
             for sample in family.samples:
                 if labels.items() <= sample.labels.items():
-                    others = ",".join(f"{key}={value}" for key, value in sample.labels.items() if key not in labels)
+                    others = ",".join(
+                        f"{key}={value}" for key, value in sorted(sample.labels.items()) if key not in labels
+                    )
                     found[f"{sample.name}{{{others}}}" if others else sample.name] = sample.value
         return found
 
@@ -121,10 +125,8 @@ def operator(
         REGISTRY_CLEANUP_IDENTITY=identity,
         REGISTRY_CLEANUP_SERVICE_ACCOUNT=f"{namespace}:{SERVICE_ACCOUNT}",
         REGISTRY_CLEANUP_HEALTH_PORT=str(health_port),
-        # A run at its time, unless a test is about the spread of runs.
-        REGISTRY_CLEANUP_SCHEDULE_JITTER_SECONDS="0",
         NO_PROXY="127.0.0.1,localhost",
-        **{f"REGISTRY_CLEANUP_{name}": value for name, value in (settings or {}).items()},
+        **{f"REGISTRY_CLEANUP_{name}": value for name, value in (_SETTINGS | dict(settings or {})).items()},
     )
     command = [sys.executable, "-m", "registry_cleanup", "operator"]
     folder.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,12 @@ def no_place(plane: ControlPlane) -> Iterator[Callable[[], int]]:
     specs = {
         "prioritylevelconfigurations": {
             "type": "Limited",
-            "limited": {"nominalConcurrencyShares": 0, "lendablePercent": 0, "limitResponse": {"type": "Reject"}},
+            # None of its own, and none borrowed.
+            "limited": {
+                "nominalConcurrencyShares": 0,
+                "borrowingLimitPercent": 0,
+                "limitResponse": {"type": "Reject"},
+            },
         },
         "flowschemas": {
             "priorityLevelConfiguration": {"name": _NO_PLACE},

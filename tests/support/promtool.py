@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,10 +24,11 @@ _LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
 _GROUPING = re.compile(r"\b(?:by|on)\s*\(([^)]*)\)")
 
 
+@cache
 def monitoring() -> list[dict[str, Any]]:
     """Return the resources of `manifests/monitoring`, as kubectl renders them."""
-    command = ["kubectl", "kustomize", str(_ROOT / "manifests" / "monitoring")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    kubectl, folder = Path(sys.executable).parent / "kubectl", _ROOT / "manifests" / "monitoring"
+    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=True)
     return list(yaml.safe_load_all(done.stdout))
 
 

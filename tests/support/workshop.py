@@ -1,6 +1,7 @@
 """The folder that keeps the programs of the tests, and the one in it where they are made, with progress told."""
 
 import fcntl
+import math
 import os
 import platform
 import shutil
@@ -35,7 +36,13 @@ def run(
     doing: str,
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    limit: float = math.inf,
 ) -> None:
+    """Run a command that obtains something, with a line of progress now and then.
+
+    Raises:
+        UnavailableError: It failed, or took longer than `limit` seconds; the message ends with what it said last.
+    """
     start = time.monotonic()
     workshop().mkdir(parents=True, exist_ok=True)
     log = workshop() / "log"
@@ -50,6 +57,8 @@ def run(
                 except subprocess.TimeoutExpired:
                     lines = log.read_text(errors="replace").splitlines()
                     say(f"  {doing}: {time.monotonic() - start:.0f} s ({lines[-1][:100] if lines else ''})")
+                    if time.monotonic() - start > limit:
+                        raise UnavailableError(f"{doing} was not done after {limit:g} s") from None
         except BaseException:
             process.terminate()
             raise

@@ -86,6 +86,8 @@ def test_the_base_holds_these_resources_and_no_others(resources: list[dict[str, 
         ("ClusterRole", "registry-cleanup-edit"),
         ("ConfigMap", "registry-cleanup-settings"),
         ("Deployment", "registry-cleanup"),
+        ("NetworkPolicy", "registry-cleanup"),
+        ("PodDisruptionBudget", "registry-cleanup"),
     }
 
 
@@ -161,12 +163,14 @@ def test_the_sample_grants_the_credentials_of_one_namespace_to_the_operator() ->
 
 def test_no_role_holds_a_wildcard_or_joins_a_role_of_the_cluster(resources: list[dict[str, Any]]) -> None:
     for role in _of_kind(resources, "ClusterRole"):
-        for rule in role["rules"]:
+        for rule in role.get("rules", []):
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], role["metadata"]["name"]
         labels = role["metadata"].get("labels", {})
         assert not [label for label in labels if label.startswith("rbac.authorization.k8s.io/aggregate")]
         # A role that gathers others gathers those of our label only.
         assert ("aggregationRule" in role) == (role["metadata"]["name"] == _IN_USE)
+        # And has none of its own: they would fight with those that the cluster gathers.
+        assert ("aggregationRule" in role) == ("rules" not in role)
 
 
 def test_the_namespace_enforces_the_restricted_standard(resources: list[dict[str, Any]]) -> None:
@@ -241,13 +245,64 @@ def test_the_pod_runs_the_operator_within_bounds_and_is_restarted_when_it_hangs(
     assert pod["terminationGracePeriodSeconds"] == 60
     assert container["args"] == ["operator"]
     assert container["resources"] == {
-        "requests": {"cpu": "50m", "memory": "128Mi"},
+        "requests": {"cpu": "50m", "memory": "160Mi"},
         "limits": {"memory": "512Mi"},
     }
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     probe = container["livenessProbe"]["httpGet"]
     assert (ports[probe["port"]], probe["path"]) == (8080, "/healthz")
     assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]  # noqa: S108 - of the container
+
+
+def test_the_operator_is_reached_at_its_health_port_only_and_reaches_what_policies_name(
+    resources: list[dict[str, Any]], container: dict[str, Any]
+) -> None:
+    (policy,) = _of_kind(resources, "NetworkPolicy")
+    # No `Egress`: registries are wherever policies say.
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    (rule,) = policy["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [port["name"] for port in container["ports"]]
+    assert "from" not in rule
+
+
+def test_a_drained_node_takes_one_operator_at_a_time_and_never_waits_for_a_broken_one(
+    resources: list[dict[str, Any]],
+) -> None:
+    (budget,) = _of_kind(resources, "PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert "minAvailable" not in budget["spec"]
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_network_policy_budget_and_spread_select_the_operators_pods(
+    resources: list[dict[str, Any]], pod: dict[str, Any]
+) -> None:
+    (deployment,) = _of_kind(resources, "Deployment")
+    selector = deployment["spec"]["selector"]
+    (policy,), (budget,) = _of_kind(resources, "NetworkPolicy"), _of_kind(resources, "PodDisruptionBudget")
+    assert policy["spec"]["podSelector"] == budget["spec"]["selector"] == selector
+    (spread,) = pod["topologySpreadConstraints"]
+    assert spread["labelSelector"] == selector
+    # A cluster of one node runs all replicas there.
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+
+
+def test_settings_come_from_a_config_map_that_need_not_exist(container: dict[str, Any]) -> None:
+    assert container["envFrom"] == [{"configMapRef": {"name": "registry-cleanup-settings", "optional": True}}]
+
+
+def test_messages_name_the_service_account_of_the_namespace_that_the_operator_runs_in(
+    container: dict[str, Any],
+) -> None:
+    variables = {each["name"]: each for each in container["env"]}
+    fields = {
+        name: each["valueFrom"]["fieldRef"]["fieldPath"] for name, each in variables.items() if "valueFrom" in each
+    }
+    assert (fields["POD_NAMESPACE"], fields["POD_SERVICE_ACCOUNT"]) == ("metadata.namespace", "spec.serviceAccountName")
+    told = "REGISTRY_CLEANUP_SERVICE_ACCOUNT"
+    assert variables[told]["value"] == "$(POD_NAMESPACE):$(POD_SERVICE_ACCOUNT)"
+    # A variable is only put in where it was defined before.
+    assert list(variables)[-1] == told
 
 
 # OpenShift
@@ -376,7 +431,7 @@ def test_only_the_role_for_it_holds_the_verb_approve(
     holders = [
         role["metadata"]["name"]
         for role in _of_kind([*resources, *approval], "ClusterRole")
-        if any("approve" in rule["verbs"] for rule in role["rules"])
+        if any("approve" in rule["verbs"] for rule in role.get("rules", []))
     ]
     assert holders == ["registry-cleanup-approve"]
 
@@ -416,7 +471,7 @@ def _rules(resources: list[dict[str, Any]], role: str) -> set[_RuleParts]:
 
 def _each_rule(role: Mapping[str, Any]) -> Iterator[_RuleParts]:
     """Yield groups, resources, verbs and names of each rule."""
-    for rule in role["rules"]:
+    for rule in role.get("rules", []):
         groups, kinds, verbs, names = (
             tuple(sorted(rule.get(part, []))) for part in ("apiGroups", "resources", "verbs", "resourceNames")
         )

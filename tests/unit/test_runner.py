@@ -1315,7 +1315,15 @@ async def test_an_interrupted_run_reports_what_it_did() -> None:
 # The time of a run
 
 _FOUR = _content(*(_repository(f"team/{name}", f"{name}1", f"{name}2") for name in "abcd"))
-_NO_TIME = timedelta(seconds=0.2)
+_TIME = timedelta(hours=4)
+
+
+async def _hours_pass() -> None:
+    """Wait for what never comes, while the loop's clock passes over the time of any run."""
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    loop.time = lambda: real() + 2 * _TIME.total_seconds()  # type: ignore[method-assign]  # of this test's loop only
+    await asyncio.Event().wait()
 
 
 def _never_reads(*repositories: str) -> Callable[[str], Awaitable[None]]:
@@ -1323,13 +1331,13 @@ def _never_reads(*repositories: str) -> Callable[[str], Awaitable[None]]:
 
     async def reading(repository: str) -> None:
         if repository in repositories:
-            await asyncio.Event().wait()
+            await _hours_pass()
 
     return reading
 
 
 async def test_a_run_that_is_through_in_its_time_knows_nothing_of_it() -> None:
-    report = await _run(_Registry(_FOUR), time=timedelta(hours=4), first="team/c")
+    report = await _run(_Registry(_FOUR), time=_TIME, first="team/c")
     assert (report.phase, report.failures, report.next_repository) == (Phase.SUCCEEDED, (), None)
 
 
@@ -1338,7 +1346,7 @@ async def test_what_cannot_be_planned_in_time_is_not_pruned_and_the_rest_is() ->
     store = _published_before(registry, _POLICY)
     before = store.published
     audit = _Audit()
-    report = await _run(registry, time=_NO_TIME, store=store, audit=audit)
+    report = await _run(registry, time=_TIME, store=store, audit=audit)
     assert report.phase is Phase.PARTIAL
     assert sorted(registry.pruned) == ["team/a:a1", "team/a:a2", "team/b:b1", "team/b:b2"]
     (failure,) = report.failures
@@ -1358,7 +1366,7 @@ async def test_what_cannot_be_planned_in_time_is_not_pruned_and_the_rest_is() ->
 
 async def test_the_next_run_goes_round_from_where_the_last_one_stopped() -> None:
     registry = _Registry(_FOUR, reading=_never_reads("team/b"))
-    report = await _run(registry, time=_NO_TIME, first="team/c")
+    report = await _run(registry, time=_TIME, first="team/c")
     assert registry.read == ["team/c", "team/d", "team/a", "team/b"]
     places = [tag.partition(":")[0] for tag in registry.pruned]
     assert places == ["team/c", "team/c", "team/d", "team/d", "team/a", "team/a"]
@@ -1367,7 +1375,7 @@ async def test_the_next_run_goes_round_from_where_the_last_one_stopped() -> None
 
 async def test_a_repository_that_takes_a_whole_run_to_read_does_not_stop_the_others_for_ever() -> None:
     registry = _Registry(_FOUR, reading=_never_reads("team/b"))
-    report = await _run(registry, time=_NO_TIME, first="team/b")
+    report = await _run(registry, time=_TIME, first="team/b")
     assert (registry.read, registry.pruned, report.plan) == (["team/b"], [], None)
     assert (report.phase, report.next_repository) == (Phase.PARTIAL, "team/c")
     assert "with 0 of 4 repositories done; the next run begins with team/c" in report.message
@@ -1377,7 +1385,7 @@ async def test_a_repository_that_takes_a_whole_run_to_read_does_not_stop_the_oth
 async def test_where_nothing_was_read_in_time_nothing_is_published(*, plan_only: bool) -> None:
     registry = _Registry(_FOUR, reading=_never_reads("team/a"))
     store = _published_before(registry, _POLICY)
-    report = await _run(registry, plan_only=plan_only, time=_NO_TIME, store=store)
+    report = await _run(registry, plan_only=plan_only, time=_TIME, store=store)
     assert (store.saved, report.plan, report.phase) == ([], None, Phase.PARTIAL)
 
 
@@ -1386,19 +1394,19 @@ async def test_a_registry_that_does_not_even_list_in_time_forgets_nothing_and_wh
     class _Silent(_Registry):
         @override
         async def repositories(self) -> Sequence[str]:
-            await asyncio.Event().wait()
+            await _hours_pass()
             raise AssertionError
 
     registry = _Silent(_FOUR)
     store = _published_before(registry, _POLICY)
-    report = await _run(registry, time=_NO_TIME, store=store, first="team/c")
+    report = await _run(registry, time=_TIME, store=store, first="team/c")
     assert (store.saved, report.plan, report.phase, report.next_repository) == ([], None, Phase.PARTIAL, "team/c")
     assert report.message.startswith("spec.timeout ended the run before any repository could be planned")
 
 
 async def test_a_plan_that_was_not_through_in_time_is_published_as_far_as_it_came() -> None:
     registry = _Registry(_FOUR, reading=_never_reads("team/d"))
-    report = await _run(registry, plan_only=True, time=_NO_TIME)
+    report = await _run(registry, plan_only=True, time=_TIME)
     assert (report.phase, report.counts.tags_planned, report.next_repository) == (Phase.PARTIAL, 6, "team/d")
     assert report.plan is not None
 
@@ -1417,7 +1425,7 @@ async def test_a_run_ends_before_its_next_deletion_once_its_time_is_over() -> No
     clock = _Clock()
     registry = _Registry(_FOUR, pace=_after(clock, "team/b:b2", timedelta(hours=4)))
     store = _published_before(registry, _POLICY)
-    report = await _run(registry, time=timedelta(hours=4), clock=clock, store=store)
+    report = await _run(registry, time=_TIME, clock=clock, store=store)
     assert sorted(registry.pruned) == ["team/a:a1", "team/a:a2", "team/b:b1"]
     assert (report.phase, report.next_repository) == (Phase.PARTIAL, "team/b")
     assert [failure.reason for failure in report.failures] == ["Timeout"]
@@ -1431,14 +1439,14 @@ async def test_a_run_ends_before_its_next_deletion_once_its_time_is_over() -> No
 async def test_a_repository_in_which_nothing_could_be_pruned_in_time_does_not_stop_the_others_for_ever() -> None:
     clock = _Clock()
     registry = _Registry(_FOUR, pace=_after(clock, "team/a:a2", timedelta(hours=5)))
-    report = await _run(registry, time=timedelta(hours=4), clock=clock)
+    report = await _run(registry, time=_TIME, clock=clock)
     assert (registry.pruned, report.next_repository) == ([], "team/b")
 
 
 async def test_the_time_of_a_run_ends_in_all_repositories_at_once() -> None:
     clock = _Clock()
     registry = _Registry(_FOUR, at_once=4, pace=_after(clock, "team/b:b2", timedelta(hours=4)))
-    report = await _run(registry, time=timedelta(hours=4), clock=clock)
+    report = await _run(registry, time=_TIME, clock=clock)
     assert report.phase is Phase.PARTIAL
     assert len(registry.pruned) < 8
     assert report.next_repository is not None
@@ -1448,7 +1456,7 @@ async def test_the_time_of_a_run_ends_in_all_repositories_at_once() -> None:
 async def test_a_timeout_is_told_before_whatever_else_went_wrong() -> None:
     broken = {f"team/a{number}": _BROKEN for number in range(5)}
     registry = _Registry({**broken, **_FOUR}, reading=_never_reads("team/c"))
-    report = await _run(registry, time=_NO_TIME)
+    report = await _run(registry, time=_TIME)
     assert [failure.reason for failure in report.failures] == ["Timeout", *["MalformedAnswer"] * 5]
     assert report.message.startswith("spec.timeout ended the run with 7 of 9 repositories done")
 
@@ -1468,10 +1476,10 @@ async def test_runs_that_are_too_short_for_all_get_round() -> None:
         async def reading(repository: str, registry: _Registry = registry) -> None:
             del repository
             if len(registry.read) > 2:
-                await asyncio.Event().wait()
+                await _hours_pass()
 
         registry.reading = reading
-        report = await _run(registry, time=_NO_TIME, first=first)
+        report = await _run(registry, time=_TIME, first=first)
         pruned += registry.pruned
         first = report.next_repository
     assert sorted(pruned) == [f"team/{name}:{name}{number}" for name in "abcd" for number in (1, 2)]

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import choose_encoder
 from typing_extensions import override
 
@@ -50,6 +58,8 @@ class Metrics(Observer):
     """
 
     def __init__(self) -> None:
+        # A series more for each counter, which Prometheus does not read from text.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped
         self.registry = registry = CollectorRegistry()
         self.policies = PolicyCollector()
         registry.register(self.policies)

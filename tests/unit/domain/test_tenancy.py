@@ -124,7 +124,7 @@ def test_a_registry_that_is_left_to_the_cluster_is_asked_for_at_the_connection()
     ],
 )
 def test_a_token_service_is_the_registrys_own_host_a_trusted_or_an_allowed_one(url: str, *, allowed: bool) -> None:
-    bounds = _only("registry.example.com", "allowed.example.net", token_hosts=(Host("tokens.example.com"),))
+    bounds = _only("registry.example.com:443", "allowed.example.net", token_hosts=(Host("tokens.example.com"),))
     refusals = bounds.refusals(_asked(token_url=url))
     assert [path for path, _ in refusals] == ([] if allowed else ["spec.registry.tokenURL"])
 

@@ -1,0 +1,1 @@
+"""The image: built by buildah as the Dockerfile says, looked into, and run (`make image-check`)."""

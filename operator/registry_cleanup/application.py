@@ -114,14 +114,18 @@ class Application:
             halt: says why the run must stop, as soon as it must.
             aside: gives up the run's place while it waits for another run.
         """
+
+        def stop() -> str | None:
+            return self.election.objection() or halt()
+
         world = World(
-            PolicyGuard(self.api, policy, self.clock, lambda: self.election.objection() or halt(), self.schema.look),
+            PolicyGuard(self.api, policy, self.clock, stop, self.schema.look),
             self._audit(policy, order),
             self.clock,
             ConfigMapPlans(self.api, policy.namespace, policy.name, policy.uid, self.settings.service_account),
             self._looks.for_policy(policy.policy.in_use, policy.namespace),
             self._rivals(policy),
-            RunClaims(self.claims, f"{policy.namespace}/{policy.name}", aside, halt),
+            RunClaims(self.claims, f"{policy.namespace}/{policy.name}", aside, stop),
         )
         return await Runner(policy.policy, lambda: self._connect(policy), world).run(order)
 

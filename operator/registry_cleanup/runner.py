@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 from registry_cleanup.apply import Apply
 from registry_cleanup.domain.closure import DeletionUnit
@@ -22,8 +23,9 @@ from registry_cleanup.domain.progress import planning_deadline, rotated
 from registry_cleanup.domain.published import APPROVAL_LASTS, Published
 from registry_cleanup.domain.run import Failure, RunOrder, RunReport, ScanSummary, clock_skewed
 from registry_cleanup.domain.tally import Tally
-from registry_cleanup.ports import InterruptedRunError, Registry, RunError, Scan, TimedOutError, Visit, World
+from registry_cleanup.ports import InterruptedRunError, Registry, RunError, Scan, TimedOutError, World
 
+_Result = TypeVar("_Result")
 _SKEWED = Failure(
     "ClockSkew",
     "the clocks of the operator, the API server and the registry differ by more than 5 minutes, so no age can be "
@@ -103,13 +105,40 @@ class _Run:
     unread: deque[str] = field(default_factory=deque)
 
     async def run(self) -> None:
-        """Have what may be pruned to itself from before it is read for the plan until the end."""
+        """Claim what may be pruned before it is read for the plan, and have it until the end.
+
+        A run that only plans claims nothing: what it plans of a repository that another run works on may just be going,
+        and does no harm, since whoever prunes by that plan claims, and plans afresh.
+        """
         with self.world.claims.visit(self.registry.claimed_as) as visit:
             async with AsyncExitStack() as stack:
-                scan = await self._gather(visit, stack)
-                # Where nothing could be read there is nothing to publish.
-                if scan is not None and self.tally.summary is not None:
-                    await self._carry_out(scan)
+                scan = await self._in_time(self._look(stack))
+                if scan is None:
+                    return
+                if visit.claim(self._own()):
+                    await self._run(scan)
+                    return
+            claimed, since = frozenset(self.tally.selected), self.world.clock.now()
+            await visit.wait()
+            self._give_back(self.world.clock.now() - since)
+            # That may have taken hours: whatever was seen before is old, the list, the rivals and what is in use. What
+            # was not selected or not the policy's own then was not claimed, and is left to the next run.
+            async with AsyncExitStack() as stack:
+                scan = await self._in_time(self._look(stack, claimed))
+                if scan is not None:
+                    await self._run(scan)
+
+    def _own(self) -> Sequence[str]:
+        """Return the repositories that this run may prune in: where an older policy prunes, it touches nothing."""
+        if self.tally.order.plan_only:
+            return ()
+        return [repository for repository in self.tally.selected if not yields(self.rivals, repository)]
+
+    def _give_back(self, waited: timedelta) -> None:
+        """Take the time that the run waited for others off its own: nothing was done in it."""
+        order = self.tally.order
+        if order.deadline is not None:
+            self.tally.order = replace(order, deadline=order.deadline + waited)
 
     @asynccontextmanager
     async def _scan(self) -> AsyncIterator[Scan]:
@@ -122,8 +151,12 @@ class _Run:
             self.tally.scan = scan.summary
             yield scan
 
-    async def _carry_out(self, scan: Scan) -> None:
-        """Let the guards decide, publish the plan, and prune."""
+    async def _run(self, scan: Scan) -> None:
+        """Plan, let the guards decide, publish the plan, and prune."""
+        await self._in_time(self._plan(scan.in_use))
+        if self.tally.nothing_read:
+            return  # there is nothing to publish
+        self.tally.summarize(self.world.clock.now())
         doubt = await self.world.guard.doubt()
         if doubt is not None and self.tally.order.plan_only:
             self.tally.doubt = doubt.message
@@ -140,64 +173,41 @@ class _Run:
 
     # Gather and plan
 
-    async def _gather(self, visit: Visit, stack: AsyncExitStack) -> Scan | None:
-        """Look at what is in use and plan, for as long as there is time; None where it came to no look.
+    async def _in_time(self, work: Awaitable[_Result]) -> _Result | None:
+        """Return what comes of reading and planning, for which there is so much time; None where that is over.
 
         Reading may end anywhere: what was not read whole by then is not planned, and keeps what was published of it.
         """
-        tally, scan = self.tally, None
-        deadline = planning_deadline(tally.order)
+        deadline = planning_deadline(self.tally.order)
         left = None if deadline is None else max((deadline - self.world.clock.now()).total_seconds(), 0.0)
         time = asyncio.timeout(left)
         try:
             async with time:
-                scan = await self._begin(visit, stack)
-                await self._plan(scan.in_use)
+                return await work
         except TimeoutError:
             if not time.expired():
                 raise
-            tally.late = True
+            self.tally.late = True
             for repository in self.unread:
-                tally.miss_late(repository)
-        if scan is not None and not tally.nothing_read and (tally.selected or not tally.late):
-            tally.summarize(self.world.clock.now())
-        return scan
+                self.tally.miss_late(repository)
+            return None
 
-    async def _begin(self, visit: Visit, stack: AsyncExitStack) -> Scan:
-        """Look at what is in use, until `stack` ends, select repositories, and claim those that may be pruned.
-
-        A run that only plans claims nothing: what it plans of a repository that another run works on may just be going,
-        and does no harm, since whoever prunes by that plan claims, and plans afresh.
-        """
-        async with AsyncExitStack() as first:
-            scan = await first.enter_async_context(self._scan())
-            selected = await self._select()
-            if visit.claim(self._own(selected)):
-                await stack.enter_async_context(first.pop_all())
-                return scan
-        await visit.wait()
-        # That may have taken hours: whatever was seen before is old, the list, the rivals and what is in use. What was
-        # not selected or not the policy's own then was not claimed, and is left to the next run.
+    async def _look(self, stack: AsyncExitStack, only: Collection[str] | None = None) -> Scan:
+        """Look at what is in use, which repositories the policy selects, and who else prunes there."""
         scan = await stack.enter_async_context(self._scan())
-        now = frozenset(await self._select())
-        self._take_on([name for name in selected if name in now])
+        await self._select(only)
         return scan
 
-    def _own(self, selected: Sequence[str]) -> Sequence[str]:
-        """Return the repositories that this run may prune in: where an older policy prunes, it touches nothing."""
-        if self.tally.order.plan_only:
-            return ()
-        return [repository for repository in selected if not yields(self.rivals, repository)]
-
-    async def _select(self) -> Sequence[str]:
-        """Return the repositories that the policy selects; find out what can be deleted there, and who else prunes.
+    async def _select(self, only: Collection[str] | None) -> None:
+        """Find the repositories that the policy selects, of those in `only`, what can be deleted there, and the rivals.
 
         Who was a rival before stays one in this run: what was left to it is not claimed.
         """
         tally = self.tally
         names = await self.registry.repositories()
         selected = rotated(filter(tally.policy.repositories.selects, names), tally.order.first_repository)
-        self._take_on(selected)
+        tally.selected = tuple(name for name in selected if only is None or name in only)
+        self.unread = deque(tally.selected)
         if selected:
             if tally.policy.repositories.literals is None:
                 tally.idle_globs = idle_globs(tally.policy, names)
@@ -205,14 +215,9 @@ class _Run:
         rivals = await self.world.rivals.at(self.registry, selected)
         tally.conflicts = conflicts(rivals, selected)
         self.rivals.extend(rivals)
-        return selected
-
-    def _take_on(self, selected: Sequence[str]) -> None:
-        self.tally.selected = tuple(selected)
-        self.unread = deque(selected)
 
     async def _plan(self, in_use: InUse) -> None:
-        """Gather and plan every repository that the run has taken on."""
+        """Gather and plan every repository that the run takes."""
         tally = self.tally
         while self.unread:
             repository = self.unread[0]

@@ -235,14 +235,13 @@ def test_a_policy_that_becomes_live_waits_for_the_run_that_counts_on_its_tags(
         namespace.planned("older")
         namespace.apply(_prunes("a", proxy.url), "younger")  # a dry run is no rival
         assert namespace.planned("younger")["status"]["plan"]["deletions"] == 2
-        with _held(namespace, proxy, "younger", "a-1") as go_on:
+        with _held(namespace, proxy, "younger", "a-.*") as go_on:
             # Planning waits for nobody; and the older one prunes there from now on.
             namespace.change({"dryRun": False}, "older")
             assert namespace.planned("older")["status"]["plan"]["deletions"] == 2
             namespace.request_run("now", "older")
             waits = {"policy": f"{namespace.name}/older", "message": _WAITS}
             wait_until(lambda: shared_operator.log_lines(**waits) != [], LIMIT, "the older policy waits")
-            begun = len(proxy.requests)
             go_on()
         assert last_run(namespace.handled("now", "younger"))["counts"]["tagsPruned"] == 2
         done = namespace.handled("now", "older")
@@ -252,8 +251,8 @@ def test_a_policy_that_becomes_live_waits_for_the_run_that_counts_on_its_tags(
     left = crane.ls(f"{registry3.host}/team/app")
     assert len(left) == 1
     assert left[0].startswith("b-")
-    deleted = [request.path[-3:] for request in proxy.requests[begun:] if request.method == "DELETE"]
-    assert [name[0] for name in deleted if name[1] == "-"] == ["a", "b"]  # one after the other, never both at once
+    deleted = [request.path[-3:] for request in proxy.requests if request.method == "DELETE"]
+    assert [name[0] for name in deleted if name[1] == "-"] == ["a", "a", "b"]  # never both at once
 
 
 _WAITS = "the run waits for others that work in the same repositories"

@@ -1483,3 +1483,20 @@ async def test_runs_that_are_too_short_for_all_get_round() -> None:
         pruned += registry.pruned
         first = report.next_repository
     assert sorted(pruned) == [f"team/{name}:{name}{number}" for name in "abcd" for number in (1, 2)]
+
+
+async def test_waiting_for_what_another_run_has_does_not_count_as_time_of_the_run() -> None:
+    clock = _Clock()
+
+    def meanwhile() -> None:
+        clock.passed = 2 * _TIME
+
+    registry = _Registry(_FOUR)
+    report = await _run(registry, clock=clock, time=_TIME, claims=FixedClaims(free=False, meanwhile=meanwhile))
+    assert (report.phase, report.counts.tags_pruned) == (Phase.SUCCEEDED, 8)
+
+
+async def test_a_run_begins_where_the_last_one_stopped_after_waiting_too() -> None:
+    registry = _Registry(_FOUR)
+    await _run(registry, time=_TIME, first="team/c", claims=FixedClaims(free=False))
+    assert registry.read == ["team/c", "team/d", "team/a", "team/b"]

@@ -10,7 +10,7 @@ help:
 	@echo "make test-thorough  run the slow ones too, and 10,000 examples of each property"
 	@echo "make image-check    build the image without a Docker daemon, look into it and run it (as root; 5 minutes)"
 	@echo "make check          lint, types, direction of the imports"
-	@echo "make chart          bring the Helm chart's copies of the CRD and the RBAC up to date"
+	@echo "make chart          bring the Helm chart's copies of the manifests up to date"
 
 venv:
 	@sh tests/support/bootstrap.sh

@@ -12,7 +12,7 @@ from typing import Any
 from registry_cleanup.domain.run import Phase, RunOrder, RunReport, Trigger
 from registry_cleanup.domain.schedule import State, Timetable
 from registry_cleanup.kube.spec import APPROVE_ANNOTATION, ParsedPolicy
-from registry_cleanup.kube.status import HistoryEntry, LastRun, PolicyStatus, parse_time
+from registry_cleanup.kube.status import PolicyStatus, RunStatus, parse_time
 
 _FIRST_RETRY = timedelta(seconds=10)
 _LAST_RETRY = timedelta(minutes=10)
@@ -161,7 +161,7 @@ def _counts_from(status: PolicyStatus) -> datetime | None:
 
 def _interrupted(status: PolicyStatus) -> datetime | None:
     """Return the scheduled time of the last run that was interrupted, if it stood for one."""
-    runs: list[LastRun | HistoryEntry] = [*status.history]
+    runs: list[RunStatus] = [*status.history]
     if status.last_run is not None:
         runs.insert(0, status.last_run)
     last = next((run for run in runs if run.phase is Phase.INTERRUPTED and run.scheduled_time is not None), None)

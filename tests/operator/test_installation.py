@@ -27,13 +27,38 @@ _SAMPLES = sorted((REPOSITORY_ROOT / "crds" / "samples").glob("*.yaml"))
 # The garbage collector looks for new kinds every 30 seconds.
 _COLLECTED_LIMIT = 90.0
 
+_PROMETHEUS_GROUP = "monitoring.coreos.com"
+_PROMETHEUS_KINDS = ("ServiceMonitor", "PrometheusRule")
+# What a release may hold, but for the CRD, which stays.
+_KINDS = (
+    "deployments",
+    "configmaps",
+    "networkpolicies",
+    "poddisruptionbudgets",
+    "serviceaccounts",
+    "roles",
+    "rolebindings",
+    "clusterroles",
+    "clusterrolebindings",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "services",
+    *(f"{kind.lower()}s.{_PROMETHEUS_GROUP}" for kind in _PROMETHEUS_KINDS),
+)
+
 _Object = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """Run a control plane in which nothing of ours is installed, with controllers that end what was deleted."""
+    """Run a control plane in which nothing of ours is installed, with controllers that end what was deleted.
+
+    It knows the Prometheus Operator's kinds, though not what may stand in them.
+    """
     with control_plane(tmp_path_factory.mktemp("bare-plane"), controller_manager=True) as running:
+        for kind in _PROMETHEUS_KINDS:
+            running.kubectl("apply", "-f", "-", stdin=json.dumps(_permissive_crd(kind)))
+        running.wait_for_crds(*(f"{kind.lower()}s.{_PROMETHEUS_GROUP}" for kind in _PROMETHEUS_KINDS))
         yield running
 
 
@@ -44,7 +69,8 @@ def empty(bare: ControlPlane) -> Iterator[ControlPlane]:
     The namespace stays: its end takes five seconds, and nothing in it.
     """
     yield bare
-    everything = [each for each in rendered("openshift") if each["kind"] != "Namespace"]
+    folders = ("openshift", "namespaced", "samples/overlay", "approval", "monitoring")
+    everything = [each for folder in folders for each in rendered(folder) if each["kind"] != "Namespace"]
     bare.kubectl("delete", "--ignore-not-found", "--timeout=60s", "-f", "-", stdin=yaml.safe_dump_all(everything))
 
 
@@ -60,7 +86,9 @@ def helm(empty: ControlPlane, tmp_path: Path) -> Iterator[Helm]:
 
 
 def test_kubectl_installs_it_and_a_second_time_changes_nothing(empty: ControlPlane) -> None:
-    for folder in ("base", "openshift", "samples/overlay"):
+    for team in ("team-a", "team-b"):
+        empty.kubectl("create", "namespace", team)
+    for folder in ("base", "openshift", "samples/overlay", "namespaced", "approval", "monitoring"):
         apply = ("apply", "-k", str(MANIFESTS / folder))
         empty.kubectl(*apply)
 
@@ -124,7 +152,14 @@ def test_helm_installs_upgrades_and_uninstalls_it_and_policies_stay(helm: Helm, 
         _helm_upgrade(helm)
         assert _deployment(empty)["metadata"]["generation"] == installed["metadata"]["generation"]
 
-        _helm_upgrade(helm, {"settings": {"REGISTRY_CLEANUP_CONCURRENT_RUNS": 8}, "openshift": {"roles": True}})
+        values = {
+            "settings": {"REGISTRY_CLEANUP_CONCURRENT_RUNS": 8},
+            "namespaces": [namespace.name],
+            "openshift": {"roles": True},
+            "approval": {"enabled": True},
+            "monitoring": {"enabled": True},
+        }
+        _helm_upgrade(helm, values)
 
         upgraded = _deployment(empty)
         assert upgraded["metadata"]["uid"] == installed["metadata"]["uid"]
@@ -132,20 +167,19 @@ def test_helm_installs_upgrades_and_uninstalls_it_and_policies_stay(helm: Helm, 
         settings = empty.kubectl(
             "get", "configmap", "registry-cleanup-settings", "-n", NAMESPACE, "-o=jsonpath={.data}"
         )
-        assert json.loads(settings) == {"REGISTRY_CLEANUP_CONCURRENT_RUNS": "8"}
+        assert json.loads(settings) == {
+            "REGISTRY_CLEANUP_CONCURRENT_RUNS": "8",
+            "REGISTRY_CLEANUP_NAMESPACES": namespace.name,
+        }
+        # The rights in the whole cluster went with that.
+        assert _ours(empty, "clusterrolebindings") == []
+        assert len(_ours(empty, "rolebindings")) == 4
         assert "knative" in _gathered_rules(empty)
 
         helm.run("uninstall", RELEASE, "--namespace", NAMESPACE)
 
         assert namespace.policy()["metadata"]["uid"] == uid
-        left = empty.kubectl(
-            "get",
-            "deployments,configmaps,networkpolicies,poddisruptionbudgets,serviceaccounts,clusterroles,clusterrolebindings",
-            "-A",
-            "-o=name",
-            "-l=app.kubernetes.io/part-of=registry-cleanup",
-        )
-        assert left == ""
+        assert _ours(empty, *_KINDS) == []
 
         _helm_install(helm)
         assert namespace.policy()["metadata"]["uid"] == uid
@@ -326,6 +360,28 @@ def _helm_upgrade(helm: Helm, values: _Object | None = None) -> None:
     helm.run("upgrade", RELEASE, CHART, "--namespace", NAMESPACE, "--values", helm.values(values))
 
 
+def _permissive_crd(kind: str) -> _Object:
+    """Return a CRD of the Prometheus Operator's that takes any spec."""
+    plural = f"{kind.lower()}s"
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{_PROMETHEUS_GROUP}"},
+        "spec": {
+            "group": _PROMETHEUS_GROUP,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "versions": [version],
+        },
+    }
+
+
 def _older_crd() -> _Object:
     """Return the CRD as it was before two of its fields entered, and one of its columns."""
     crd: _Object = yaml.safe_load(_CRD_FILE.read_text())
@@ -372,6 +428,12 @@ def _policies_after_upgrade(namespace: Namespace) -> list[_Object]:
 
     wait_until(are_listed, 30, "the API server to list policies again")
     return found
+
+
+def _ours(plane: ControlPlane, *kinds: str) -> list[str]:
+    """Return the names of the objects of these kinds that are part of an installation, in any namespace."""
+    command = ("get", ",".join(kinds), "-A", "-o=name", "-l=app.kubernetes.io/part-of=registry-cleanup")
+    return plane.kubectl(*command).split()
 
 
 def _gathered_rules(plane: ControlPlane) -> str:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from registry_cleanup.settings import Settings
+from registry_cleanup.settings import Settings, variable
 
 _ROOT = Path(__file__).parent.parent.parent
 CHART = _ROOT / "charts" / "registry-cleanup-operator"
@@ -21,20 +21,26 @@ COPIES: Mapping[Path, Path] = {
         "serviceaccount.yaml": "manifests/base/serviceaccount.yaml",
         "rbac.yaml": "manifests/base/rbac.yaml",
         "openshift-roles.yaml": "manifests/openshift/roles.yaml",
+        "namespaced-rolebindings.yaml": "manifests/namespaced/rolebindings.yaml",
+        "approval-role.yaml": "manifests/approval/role.yaml",
+        "approval-policy.yaml": "manifests/approval/policy.yaml",
+        "monitoring-service.yaml": "manifests/monitoring/service.yaml",
+        "monitoring-servicemonitor.yaml": "manifests/monitoring/servicemonitor.yaml",
+        "monitoring-rules.yaml": "manifests/monitoring/rules.yaml",
+        "monitoring-dashboard.json": "manifests/monitoring/registry-cleanup.json",
     }.items()
 }
 # What the Deployment says itself, or what has a value of its own.
 _NOT_SETTINGS = {"health_port", "identity", "namespaces", "service_account"}
 
 
-def variable(setting: str) -> str:
-    """Return the environment variable of a setting."""
-    return f"REGISTRY_CLEANUP_{setting.upper()}"
-
-
-def settings() -> list[str]:
-    """Return the settings that the chart's value `settings` may hold, as variables."""
-    return [variable(name) for name in Settings.model_fields if name not in _NOT_SETTINGS]
+def settings() -> dict[str, str]:
+    """Return the settings that the chart's value `settings` may hold, as variables, each with its definition's name."""
+    return {
+        variable(name): "words" if isinstance(info.default, tuple) else "setting"
+        for name, info in Settings.model_fields.items()
+        if name not in _NOT_SETTINGS
+    }
 
 
 def main() -> None:
@@ -42,7 +48,9 @@ def main() -> None:
     for copy, source in COPIES.items():
         shutil.copyfile(source, copy)
     schema = json.loads(SCHEMA.read_text())
-    schema["properties"]["settings"]["properties"] = {name: {"$ref": "#/definitions/setting"} for name in settings()}
+    schema["properties"]["settings"]["properties"] = {
+        name: {"$ref": f"#/definitions/{kind}"} for name, kind in settings().items()
+    }
     SCHEMA.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -1,7 +1,7 @@
 """What an administrator of a cluster can do to an operator by the API server's and etcd's own means."""
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
@@ -11,10 +11,8 @@ from tests.support.operator import NAMESPACE, SERVICE_ACCOUNT
 from tests.support.processes import wait_until
 
 _LIMIT = 30.0
-_FLOW_CONTROL = "/apis/flowcontrol.apiserver.k8s.io/v1"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-_NO_PLACE = "no-place"
 
 
 @contextmanager
@@ -37,49 +35,6 @@ def full_etcd(plane: ControlPlane) -> Iterator[None]:
             yield
         finally:
             etcd.post("/v3/maintenance/alarm", json={"action": "DEACTIVATE", **alarm}).raise_for_status()
-
-
-@contextmanager
-def no_place(plane: ControlPlane) -> Iterator[Callable[[], int]]:
-    """Let API priority and fairness refuse the operator everything; yield what counts the refusals."""
-    account = {"kind": "ServiceAccount", "serviceAccount": {"namespace": NAMESPACE, "name": SERVICE_ACCOUNT}}
-    resources = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": True}
-    others = {"verbs": ["*"], "nonResourceURLs": ["*"]}
-    specs = {
-        "prioritylevelconfigurations": {
-            "type": "Limited",
-            # None of its own, and none borrowed.
-            "limited": {
-                "nominalConcurrencyShares": 0,
-                "borrowingLimitPercent": 0,
-                "limitResponse": {"type": "Reject"},
-            },
-        },
-        "flowschemas": {
-            "priorityLevelConfiguration": {"name": _NO_PLACE},
-            "matchingPrecedence": 2,  # 1 is for `exempt`
-            "rules": [{"subjects": [account], "resourceRules": [resources], "nonResourceRules": [others]}],
-        },
-    }
-    with administrator(plane) as admin:
-
-        def refusals() -> int:
-            lines = admin.get("/metrics").text.splitlines()
-            told = [line for line in lines if line.startswith("apiserver_flowcontrol_rejected_requests_total{")]
-            return sum(int(float(line.split()[-1])) for line in told if f'flow_schema="{_NO_PLACE}"' in line)
-
-        made: list[str] = []
-        try:
-            for kind, spec in specs.items():
-                body = {"metadata": {"name": _NO_PLACE}, "spec": spec}
-                admin.post(f"{_FLOW_CONTROL}/{kind}", json=body).raise_for_status()
-                made.append(f"{_FLOW_CONTROL}/{kind}/{_NO_PLACE}")
-            own = {"Authorization": f"Bearer {plane.token_for_service_account(NAMESPACE, SERVICE_ACCOUNT)}"}
-            wait_until(lambda: admin.get("/version", headers=own).status_code == 429, _LIMIT, "the refusals")
-            yield refusals
-        finally:
-            for path in reversed(made):
-                admin.delete(path).raise_for_status()
 
 
 @contextmanager

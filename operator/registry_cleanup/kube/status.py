@@ -55,8 +55,8 @@ class ReportRef(Model):
     cut_repositories: int = 0
 
 
-class LastRun(Model):
-    """`status.lastRun`."""
+class RunStatus(Model):
+    """What `status` says of any run."""
 
     id: str
     trigger: Trigger
@@ -65,9 +65,14 @@ class LastRun(Model):
     scheduled_time: str | None = None
     start_time: str
     completion_time: str | None = None
+    message: str | None = None
+
+
+class LastRun(RunStatus):
+    """`status.lastRun`."""
+
     counts: CountsStatus | None = None
     kept_by_reason: dict[str, int] | None = None
-    message: str | None = None
     report_ref: ReportRef | None = None
 
 
@@ -79,18 +84,10 @@ class HistoryCounts(Model):
     tags_failed: int = 0
 
 
-class HistoryEntry(Model):
+class HistoryEntry(RunStatus):
     """`status.history[]`."""
 
-    id: str
-    trigger: Trigger
-    phase: Phase
-    dry_run: bool
-    scheduled_time: str | None = None
-    start_time: str
-    completion_time: str | None = None
     counts: HistoryCounts | None = None
-    message: str | None = None
 
 
 class TopRepository(Model):

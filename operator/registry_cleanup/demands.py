@@ -45,6 +45,7 @@ class Demands:
         self._withheld = withheld
         self._jitter = jitter
         self._attempts = 0
+        self._noticed: dict[datetime | None, datetime] = {}
         self._vain_approval: str | None = None
         self._told_approval: str | None = None
         self._withdrawn = not _bears_approval(body)
@@ -56,28 +57,44 @@ class Demands:
             self._vain_approval = None
         self._withdrawn = self._withdrawn or not _bears_approval(body)
 
-    def state(self, policy: ParsedPolicy) -> State:
+    def state(self, policy: ParsedPolicy, now: datetime) -> State:
         """Return what decides whether the policy is due."""
         status = self._status()
+
+        def told(text: str | None) -> datetime | None:
+            return self._until_noticed(parse_time(text), now)
+
         plan = status.plan
         return State(
             policy.generation,
             plan.observed_generation if plan is not None else None,
-            _counts_from(status),
+            self._until_noticed(_counts_from(status), now),
             policy.request,
             status.last_handled_run_request,
             self.timetable(policy),
-            parse_time(status.last_schedule_time),
+            told(status.last_schedule_time),
             self._only_plans(policy),
             self.retry_at,
             policy.approval,
             status.last_handled_approval,
             plan.hash if plan is not None else None,
             self._vain_approval,
-            parse_time(status.last_missed_schedule_time),
+            told(status.last_missed_schedule_time),
             policy.starting_deadline,
             _interrupted(status),
         )
+
+    def _until_noticed(self, time: datetime | None, now: datetime) -> datetime | None:
+        """Return a time of status, or in place of one to come when that was noticed.
+
+        Only a clock that was ahead can have written it, or the present one is behind. Whatever was due when that was
+        noticed counts as answered; but it must not silence the schedule until it comes.
+        """
+        if time is None or time <= now:
+            self._noticed.pop(time, None)
+            return time
+        self._noticed[time] = min(self._noticed.get(time, now), now)
+        return self._noticed[time]
 
     def timetable(self, policy: ParsedPolicy) -> Timetable | None:
         """Return when the scheduled runs of the policy start; None where it runs on request only."""

@@ -111,7 +111,7 @@ class PolicyTask:
             await self.standing.write(self.standing.writer().suspended())
             await self._review_conflicts(policy)
             return Wait(None)
-        what = due(self._demands.state(policy), self._now())
+        what = due(self._demands.state(policy, now := self._now()), now)
         if isinstance(what, Missed):
             await self._miss(what.time)
             return Wait(self._now())
@@ -124,7 +124,7 @@ class PolicyTask:
             if seat is not None and self._outdated(policy) is None:
                 # While the run waited for its place, a request may have come, or an approval gone.
                 policy = self._application.parse(self.standing.body)
-                what = due(self._demands.state(policy), self._now())
+                what = due(self._demands.state(policy, now := self._now()), now)
                 if isinstance(what, Due):
                     await self._run(policy, what, seat)
         return Wait(self._now())

@@ -79,7 +79,9 @@ async def place(own_namespace: Namespace) -> AsyncIterator[_Place]:
     configuration.api_key["authorization"] = f"Bearer {plane.admin_token}"
     clock, told = JumpingClock(), list[str]()
     async with client.ApiClient(configuration) as api_client:
-        application = Application(Settings(), KubernetesAPI(api_client), RawAPI(api_client), clock)
+        application = Application(
+            Settings(schedule_jitter_seconds=0), KubernetesAPI(api_client), RawAPI(api_client), clock
+        )
         supervisor = Supervisor(application, lambda _body, _warning, reason, _message: told.append(reason))
         yield _Place(own_namespace, clock, supervisor, told)
         supervisor.observe(own_namespace.policy(), deleted=True)

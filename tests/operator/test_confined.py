@@ -16,7 +16,7 @@ import yaml
 from tests.support.controlplane import ControlPlane
 from tests.support.crane import Crane
 from tests.support.images import push_image
-from tests.support.operator import REPOSITORY_ROOT, SERVICE_ACCOUNT, operator
+from tests.support.operator import NAMESPACE, REPOSITORY_ROOT, SERVICE_ACCOUNT, operator
 from tests.support.policies import Namespace, condition, conditions, days_ago, fresh_namespace, last_run, policy_spec
 from tests.support.registries import RegistryServer, distribution
 from tests.support.workloads import Workloads, pod_spec
@@ -57,15 +57,16 @@ def places(own_plane: ControlPlane, namespace_name: str) -> Iterator[Places]:
 
 
 def _bindings(places: Places) -> list[dict[str, Any]]:
-    """Return the RoleBindings of the overlay, for these namespaces and the account of the test."""
+    """Return the RoleBindings of the overlay, and its one Role, for these namespaces and the account of the test."""
     kubectl = Path(sys.executable).parent / "kubectl"
     overlay = REPOSITORY_ROOT / "manifests" / "namespaced"
     rendered = subprocess.run([kubectl, "kustomize", overlay], capture_output=True, text=True, check=True).stdout
-    renamed = {"team-a": places.mine.name, "team-b": places.also_mine.name}
-    found = [each for each in yaml.safe_load_all(rendered) if each["kind"].endswith("Binding")]
-    for binding in found:
-        binding["metadata"]["namespace"] = renamed[binding["metadata"]["namespace"]]
-        binding["subjects"][0]["namespace"] = _SYSTEM
+    renamed = {"team-a": places.mine.name, "team-b": places.also_mine.name, NAMESPACE: _SYSTEM}
+    found = [each for each in yaml.safe_load_all(rendered) if each["kind"] in ("Role", "RoleBinding")]
+    for each in found:
+        each["metadata"]["namespace"] = renamed[each["metadata"]["namespace"]]
+        for subject in each.get("subjects", ()):
+            subject["namespace"] = _SYSTEM
     return found
 
 
@@ -148,7 +149,7 @@ def test_it_prunes_in_its_namespaces_ignores_the_others_and_asks_for_nothing_tha
         assert running.log_lines(level="ERROR") == []
     assert [crane.ls(mine), crane.ls(also_mine)] == [[used], [used]]
     assert sorted(crane.ls(other)) == [unused, used]
-    assert "status" not in places.other.policy()
+    assert places.other.policy()["status"] == {"observedGeneration": -1}  # the CRD's default
     assert places.other.events() == []
     assert _refusals(places.mine) == before
 

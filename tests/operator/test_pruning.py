@@ -319,7 +319,7 @@ def test_two_policies_that_select_one_repository_do_not_empty_it(
         namespace.handled("now", kind)
     # Each plan would count on the other's tags to fill the floor of one tag: only the older policy prunes.
     assert crane.ls(f"{registry3.host}/team/app") == sorted(f"nightly-{number}" for number in range(20))
-    assert last_run(namespace.policy("nightly"))["keptByReason"] == {"PolicyConflict": 20}
+    assert last_run(namespace.policy("nightly"))["keptByReason"].keys() == {"PolicyConflict"}
     # Once the younger may prune, it sees what the older has left.
     namespace.delete("feature")
     namespace.run("publish", "nightly")

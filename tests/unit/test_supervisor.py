@@ -859,3 +859,27 @@ async def test_a_run_that_ends_by_our_own_mistake_is_counted(world: _World) -> N
     await world.until(lambda: world.statuses.get("builds", {}).get("lastRun", {}).get("phase") == "Failed")
     page = (await world.metrics.page("", "")).content.decode()
     assert 'registry_cleanup_runs_total{phase="Failed",trigger="SpecChange"} 1.0' in page
+
+
+# Clocks that were wrong once
+
+
+async def test_a_time_that_a_clock_which_was_ahead_wrote_does_not_silence_the_schedule(world: _World) -> None:
+    status = _planned(lastScheduleTime="2031-01-01T03:00:00Z", **_OVERDUE)
+    world.observe(_body(status=status, **_NIGHTLY))
+    await world.idle()
+    assert world.orders == []  # last night's may have been answered
+    world.time = NOW + timedelta(days=1)
+    world.observe(_body(**_NIGHTLY))
+    await world.idle()
+    assert [order.trigger for _, order in world.orders] == [Trigger.SCHEDULE]
+    assert world.statuses["builds"]["lastScheduleTime"] == "2026-06-16T03:00:00Z"
+
+
+async def test_a_clock_that_is_put_back_and_right_again_runs_nothing(world: _World) -> None:
+    world.observe(_body(status=_planned(), **_NIGHTLY))
+    for behind in (timedelta(days=3), timedelta(0), timedelta(hours=30), timedelta(0)):
+        world.time = NOW - behind
+        world.observe(_body(**_NIGHTLY))
+        await world.idle()
+    assert world.orders == []

@@ -294,9 +294,8 @@ def _turn(state: State, counts_from: datetime, now: datetime) -> datetime | None
     if state.timetable is None:
         return None
     # Times before the generation was planned are not caught up with: nobody has seen what they would prune.
-    # A time to come, from a clock that was wrong once, must not silence the schedule.
-    answered = [min(time, now) for time in (state.last_scheduled, state.last_missed) if time is not None]
-    return state.timetable.latest(max(answered, default=None), min(counts_from, now), now)
+    answered = [time for time in (state.last_scheduled, state.last_missed) if time is not None]
+    return state.timetable.latest(max(answered, default=None), counts_from, now)
 
 
 def _too_late(state: State, time: datetime, now: datetime) -> bool:

@@ -326,9 +326,8 @@ _TONIGHT = Wait(_at("2026-06-16T03:00"))
             _TONIGHT,
         ),
         (_state(schedule=_NIGHTLY, planned_at=_LAST_NIGHT), _TONIGHT),
-        # A damaged status is planned anew; one from a clock that was ahead does not silence the schedule.
+        # A damaged status is planned anew.
         (_state(schedule=_NIGHTLY, planned_at=None), _PLAN),
-        (_state(schedule=_NIGHTLY, last_scheduled=_at("2031-01-01T03:00")), _TONIGHT),
         # A request comes before a time that was missed; that follows.
         (_state(schedule=_NIGHTLY, request="now"), Due(Trigger.REQUEST, plan_only=False)),
     ],

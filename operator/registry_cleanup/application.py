@@ -28,6 +28,7 @@ from registry_cleanup.kube.raw import RawAPI
 from registry_cleanup.kube.schema import ServedSchema
 from registry_cleanup.kube.spec import NotAllowedError, ParsedPolicy, parse_policy
 from registry_cleanup.lanes import Gates, Lane, OwnLimits
+from registry_cleanup.live_policies import LivePolicies
 from registry_cleanup.openshift.api import ImageAPI
 from registry_cleanup.openshift.registry import OpenShiftRegistry
 from registry_cleanup.ports import Audit, Clock, Registry, RegistryAddress, RunError, World
@@ -93,6 +94,7 @@ class Application:
         self.gates = Gates(settings.max_concurrency, settings.max_requests_per_second)
         self.claims = ClaimBook()
         self._looks = Looks(raw, api.config_map_data, clock, settings.reach, self.metrics)
+        self._live = LivePolicies(lambda: api.policies(settings.namespaces), self.parse, clock)
         self._same_registry = SameRegistry(self._connect, api.openshift_registry, clock)
 
     def parse(self, body: Mapping[str, Any]) -> ParsedPolicy:
@@ -144,10 +146,7 @@ class Application:
         return CountingAudit(policy.namespace, policy.name, registry, order, self.metrics)
 
     def _rivals(self, policy: ParsedPolicy) -> PolicyRivals:
-        async def policies() -> list[dict[str, Any]]:
-            return await self.api.policies(self.settings.namespaces)
-
-        return PolicyRivals(policy, policies, self._same_registry, self.parse)
+        return PolicyRivals(policy, self._live.read, self._same_registry)
 
     @asynccontextmanager
     async def _connect(self, policy: ParsedPolicy) -> AsyncIterator[Registry]:

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any
 
 from typing_extensions import override
 
@@ -18,15 +17,13 @@ from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.trust import Endpoint, Host
 from registry_cleanup.kube.api import APIError, RegistryHosts, right_to_policies
-from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy, parse_policy
+from registry_cleanup.kube.spec import ParsedPolicy
 from registry_cleanup.ports import Clock, InterruptedRunError, Registry, Rivals, RunError
 
 _log = logging.getLogger(__name__)
 
 Connect = Callable[[ParsedPolicy], AbstractAsyncContextManager[Registry]]
 """Opens the registry of a policy, with that policy's credential and no other."""
-Parse = Callable[[Mapping[str, Any]], ParsedPolicy]
-"""Returns the policy that a resource spells, or raises `InvalidSpecError`."""
 Resolve = Callable[[str, int], Awaitable[Collection[str]]]
 """Returns the addresses of a host at a port; none where it has no name or nobody answers in time."""
 
@@ -51,15 +48,13 @@ class PolicyRivals(Rivals):
     def __init__(
         self,
         policy: ParsedPolicy,
-        policies: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]],
+        live: Callable[[], Awaitable[Sequence[ParsedPolicy]]],
         registries: SameRegistry,
-        parse: Parse = parse_policy,
     ) -> None:
-        """Find the rivals of `policy` among the resources that `policies` reads, whenever asked, and `parse` parses."""
+        """Find the rivals of `policy` among the policies that prune, which `live` reads."""
         self._policy = policy
-        self._policies = policies
+        self._live_policies = live
         self._registries = registries
-        self._parse = parse
 
     @override
     async def at(self, registry: Registry, repositories: Sequence[str]) -> Sequence[Rival]:
@@ -83,17 +78,13 @@ class PolicyRivals(Rivals):
         return [self._rival(other) for other in sorted(found, key=_seniority)]
 
     async def _live(self) -> list[ParsedPolicy]:
-        """Return the other policies that prune: valid, not suspended, no dry runs, not being deleted.
-
-        They are read anew: after a start of the operator not every policy has shown itself by an event yet.
-        """
+        """Return the other policies that prune."""
         try:
-            bodies = await self._policies()
+            live = await self._live_policies()
         except APIError as error:
             message = f"the other policies could not be read, so one of them may conflict{right_to_policies(error)}"
             raise InterruptedRunError(message) from error
-        others = [live_policy(body, self._parse) for body in bodies if body["metadata"]["uid"] != self._policy.uid]
-        return [other for other in others if other is not None]
+        return [policy for policy in live if policy.uid != self._policy.uid]
 
     def _rival(self, other: ParsedPolicy) -> Rival:
         return Rival(
@@ -104,20 +95,6 @@ class PolicyRivals(Rivals):
             other.policy.repositories,
             tuple(other.policy.keep_tags),
         )
-
-
-def live_policy(body: Mapping[str, Any], parse: Parse = parse_policy) -> ParsedPolicy | None:
-    """Return the policy of a resource if it prunes.
-
-    Suspended, dry-run and dying ones block nobody, nor do those that are invalid or not allowed.
-    """
-    if body["metadata"].get("deletionTimestamp") is not None:
-        return None
-    try:
-        policy = parse(body)
-    except InvalidSpecError:
-        return None
-    return None if policy.suspend or policy.dry_run else policy
 
 
 class SameRegistry:

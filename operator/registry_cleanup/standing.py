@@ -51,7 +51,7 @@ class Standing:
         self._again_after = again_after
         self._again: asyncio.Task[None] | None = None
         metadata = body["metadata"]
-        self._body = body
+        self._body = _kept(body)
         self._series = metrics.open(metadata["namespace"], metadata["name"], spec_figures(body, clock.now()))
         self.status = parse_status(body.get("status"))
         self.mute = False
@@ -74,7 +74,7 @@ class Standing:
     def body(self, body: Mapping[str, Any]) -> None:
         if body["metadata"]["generation"] != self._body["metadata"]["generation"]:
             self._series.spec(spec_figures(body, self._clock.now()))
-        self._body = body
+        self._body = _kept(body)
 
     @property
     def status(self) -> PolicyStatus:
@@ -209,3 +209,9 @@ class Standing:
         except APIError:
             return False
         return bool(read.body["metadata"]["uid"] != metadata["uid"])
+
+
+def _kept(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is needed of a resource from then on: of a thousand policies, the rest would take 100 MiB."""
+    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    return {**{key: value for key, value in body.items() if key != "status"}, "metadata": metadata}

@@ -13,9 +13,9 @@ from registry_cleanup.application import Application
 from registry_cleanup.domain.conflict import mirrored
 from registry_cleanup.domain.run import Conflict
 from registry_cleanup.kube.spec import ParsedPolicy
+from registry_cleanup.live_policies import live_policy
 from registry_cleanup.places import Places
 from registry_cleanup.policy_task import DELETED, Notify, PolicyTask
-from registry_cleanup.rivals import live_policy
 
 
 class Supervisor:

@@ -324,7 +324,7 @@ def test_the_sample_of_an_overlay_has_image_and_settings_of_its_own_on_any_base(
 
     objects = rendered(overlay(tmp_path / "overlay", base, **sample))
 
-    config_maps = {each["metadata"]["name"]: each["data"] for each in of_kind(objects, "ConfigMap")}
+    config_maps = {each["metadata"]["name"]: each.get("data", {}) for each in of_kind(objects, "ConfigMap")}
     # What comes last counts.
     theirs, ours = (source["configMapRef"]["name"] for source in _container(objects)["envFrom"])
     assert config_maps.keys() == {theirs, ours}
@@ -359,7 +359,7 @@ def _assert_same(chart: list[_Object], kustomize: list[_Object]) -> None:
     for crd in of_kind(list(found.values()), "CustomResourceDefinition"):
         assert crd["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
     (settings_,) = (each for each in found.values() if each["metadata"]["name"] == "registry-cleanup-settings")
-    if settings_["data"]:
+    if settings_.get("data"):
         assert _template([*found.values()])["metadata"].pop("annotations").keys() == {"checksum/settings"}
     assert found.keys() == expected.keys()
     for identity, each in found.items():

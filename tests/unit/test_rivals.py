@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,9 +21,11 @@ from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Aftermath, Failure
 from registry_cleanup.kube.api import NoAnswerError, RegistryHosts
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
+from registry_cleanup.live_policies import LivePolicies, live_policy
 from registry_cleanup.ports import Clock, InterruptedRunError, Proceed, Registry, RunError
-from registry_cleanup.rivals import PolicyRivals, SameRegistry, live_policy, resolve_host
+from registry_cleanup.rivals import PolicyRivals, SameRegistry, resolve_host
 from tests.support.builders import NOW, digest, minimal_spec
+from tests.support.clients import HandClock
 
 _OURS = "https://registry.example.com"
 _OTHER = "https://mirror.example.net"
@@ -166,12 +168,64 @@ class _World(Clock):
         async def policies() -> Sequence[Mapping[str, Any]]:
             return [ours, *others]
 
-        asking = PolicyRivals(parse_policy(ours), policies, self.same)
+        asking = PolicyRivals(parse_policy(ours), _live(policies), self.same)
         found = await asking.at(registry or _Registry({}), repositories)
         return {rival.name: rival.older for rival in found}
 
 
 # Which policies count
+
+
+def _live(
+    policies: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]], clock: Clock | None = None
+) -> Callable[[], Awaitable[Sequence[ParsedPolicy]]]:
+    return LivePolicies(policies, parse_policy, clock or HandClock(NOW)).read
+
+
+async def test_runs_that_ask_within_five_seconds_share_one_list_of_all_policies() -> None:
+    clock, asked = HandClock(NOW), 0
+
+    async def policies() -> Sequence[Mapping[str, Any]]:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        return [_body("other")]
+
+    read = _live(policies, clock)
+    found = await asyncio.gather(read(), read())
+    assert [[policy.name for policy in each] for each in found] == [["other"], ["other"]]
+    clock.move(timedelta(seconds=4))
+    await read()
+    assert asked == 1
+    clock.move(timedelta(seconds=1))
+    await read()
+    assert asked == 2
+    clock.move(timedelta(seconds=-1))  # put back
+    await read()
+    assert asked == 3
+
+
+async def test_a_list_that_failed_or_whose_first_reader_gave_up_is_no_others() -> None:
+    asked, go_on = 0, asyncio.Event()
+
+    async def policies() -> Sequence[Mapping[str, Any]]:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise NoAnswerError("busy")
+        await go_on.wait()
+        return [_body("other")]
+
+    read = _live(policies)
+    with pytest.raises(NoAnswerError):
+        await read()
+    first, second = asyncio.ensure_future(read()), asyncio.ensure_future(read())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    assert [policy.name for policy in await second] == ["other"]
+    assert asked == 2
 
 
 @pytest.mark.parametrize(
@@ -220,7 +274,7 @@ async def test_a_rival_brings_what_it_selects_and_keeps() -> None:
     async def policies() -> Sequence[Mapping[str, Any]]:
         return [other]
 
-    asking = PolicyRivals(parse_policy(_body("mine")), policies, _World().same)
+    asking = PolicyRivals(parse_policy(_body("mine")), _live(policies), _World().same)
     (rival,) = await asking.at(_Registry({}), ["team/app", "team/web"])
     assert (rival.namespace, rival.name, rival.uid) == ("team", "other", "uid of other")
     assert [name for name in ("team/app", "team/web") if rival.repositories.selects(name)] == ["team/app"]
@@ -231,7 +285,7 @@ async def test_without_the_other_policies_a_run_does_not_go_on() -> None:
     async def policies() -> Sequence[Mapping[str, Any]]:
         raise NoAnswerError("the API server answers 503")
 
-    asking = PolicyRivals(parse_policy(_body("mine")), policies, _World().same)
+    asking = PolicyRivals(parse_policy(_body("mine")), _live(policies), _World().same)
     with pytest.raises(InterruptedRunError, match="other policies could not be read"):
         await asking.at(_Registry({}), ["team/app"])
 

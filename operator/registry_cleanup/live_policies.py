@@ -1,0 +1,74 @@
+"""Which policies prune, read once for all runs that ask within seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy, parse_policy
+from registry_cleanup.ports import Clock
+
+Parse = Callable[[Mapping[str, Any]], ParsedPolicy]
+"""Returns the policy that a resource spells, or raises `InvalidSpecError`."""
+
+# For so long a list is shared: where a thousand policies run in one minute, each would list and parse a thousand. A
+# policy that comes to prune within that time is only planned first.
+_SHARED_FOR = timedelta(seconds=5)
+
+
+def live_policy(body: Mapping[str, Any], parse: Parse = parse_policy) -> ParsedPolicy | None:
+    """Return the policy of a resource if it prunes.
+
+    Suspended, dry-run and dying ones block nobody, nor do those that are invalid or not allowed.
+    """
+    spec = body.get("spec") or {}
+    if body["metadata"].get("deletionTimestamp") is not None or spec.get("dryRun", True) is True or spec.get("suspend"):
+        return None
+    try:
+        policy = parse(body)
+    except InvalidSpecError:
+        return None
+    return None if policy.suspend or policy.dry_run else policy
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    began: datetime
+    task: asyncio.Task[Sequence[ParsedPolicy]]
+
+
+class LivePolicies:
+    """The policies that prune: valid, not suspended, no dry runs, not being deleted.
+
+    They are read anew again and again: after a start of the operator not every policy has shown itself by an event yet.
+    """
+
+    def __init__(
+        self, policies: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]], parse: Parse, clock: Clock
+    ) -> None:
+        """Ask `policies` for all resources, and let `parse` parse them."""
+        self._policies = policies
+        self._parse = parse
+        self._clock = clock
+        self._last: _Read | None = None
+
+    async def read(self) -> Sequence[ParsedPolicy]:
+        """Return them as they are now or were seconds ago; raise `APIError` where they cannot be read."""
+        now = self._clock.now()
+        last = self._last
+        # A clock that was put back makes an old list one of the time to come.
+        if last is None or not last.began <= now < last.began + _SHARED_FOR or _failed(last.task):
+            last = self._last = _Read(now, asyncio.create_task(self._read(), name="reads all policies"))
+        # One of those that wait may be cancelled; the others go on waiting.
+        return await asyncio.shield(last.task)
+
+    async def _read(self) -> Sequence[ParsedPolicy]:
+        live = (live_policy(body, self._parse) for body in await self._policies())
+        return [policy for policy in live if policy is not None]
+
+
+def _failed(task: asyncio.Task[Sequence[ParsedPolicy]]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)

@@ -141,7 +141,7 @@ class Scene:
         """Let the API server do something bad, for a while shorter than a Lease lasts."""
         faults: Sequence[Callable[[], object]] = (
             self.proxy.cut,
-            lambda: self.proxy.inject(throttles_by_priority(), _anything, times=5),
+            lambda: self.proxy.inject(throttles_by_priority(), _no_lease, times=5),
             lambda: self.proxy.inject(conflicts(), writes_status, times=2),
             lambda: self.proxy.inject(etcd_times_out(), writes_status, times=2),
             lambda: self.proxy.inject(expired(), is_watch, times=1),
@@ -155,6 +155,8 @@ class Scene:
 
     def sample(self) -> dict[str, float]:
         """Return what the operator uses now."""
+        if self.running.process.exit_code is not None:
+            raise SystemExit(f"the operator ended; its log ends with\n{self.running.process.tail(60)}")
         page = self.page()
         return {
             "memory": _series(page, "process_resident_memory_bytes") / 2**20,
@@ -213,7 +215,7 @@ def _scene(folder: Path, stack: ExitStack, chance: random.Random) -> Scene:
         urls.append((proxy.url, server.url))
     plane = stack.enter_context(control_plane(folder / "plane"))
     install(plane)
-    between = stack.enter_context(api_proxy(plane, folder / "between"))
+    between = stack.enter_context(api_proxy(plane.url, plane.ca_file, folder / "between"))
     settings = {"SCHEDULE_JITTER_SECONDS": "10"}
     running = stack.enter_context(operator(between.before(plane, folder / "before"), folder / "operator", settings))
     namespace = stack.enter_context(fresh_namespace(plane, "soak", [running]))
@@ -312,8 +314,9 @@ def _repository(number: int) -> str:
     return f"team/app-{number}"
 
 
-def _anything(_request: web.Request) -> bool:
-    return True
+def _no_lease(request: web.Request) -> bool:
+    """Tell all but Leases, which have a priority of their own."""
+    return "/leases" not in request.path
 
 
 def _say(text: str) -> None:

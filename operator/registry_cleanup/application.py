@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,9 +24,9 @@ from registry_cleanup.kube.in_use.look import Look
 from registry_cleanup.kube.in_use.workloads import Looks
 from registry_cleanup.kube.lease import Alone, Election, LeaseElection, MachineTime, OwnLease
 from registry_cleanup.kube.plans import ConfigMapPlans
-from registry_cleanup.kube.raw import RawAPI
+from registry_cleanup.kube.raw import Kind, RawAPI
 from registry_cleanup.kube.schema import ServedSchema
-from registry_cleanup.kube.spec import NotAllowedError, ParsedPolicy, parse_policy
+from registry_cleanup.kube.spec import GROUP, KIND, PLURAL, VERSION, NotAllowedError, ParsedPolicy, parse_policy
 from registry_cleanup.lanes import Gates, Lane, OwnLimits
 from registry_cleanup.live_policies import LivePolicies
 from registry_cleanup.openshift.api import ImageAPI
@@ -45,6 +45,9 @@ _NOT_OPENSHIFT = Failure(
     mendable=True,
 )
 _PLANS_ONLY = f"planned only: the operator's setting {PLAN_ONLY} lets no policy prune"
+_POLICIES = Kind(f"{GROUP}/{VERSION}", KIND, PLURAL)
+# A policy takes ten times as much memory as objects as on the wire: a thousand at a time would take 100 MiB.
+_POLICIES_A_PAGE = 100
 _NO_ACCOUNT = Failure(
     "ServiceAccountNeeded",
     "this is OpenShift's registry, whose tags are image streams: name a ServiceAccount that may read and change them "
@@ -89,12 +92,13 @@ class Application:
         self.election = election if election is not None else Alone()
         self.schema = ServedSchema(raw.document)
         self.api = api
+        self._raw = raw
         self.clock = clock
         self.metrics = metrics or Metrics()
         self.gates = Gates(settings.max_concurrency, settings.max_requests_per_second)
         self.claims = ClaimBook()
         self._looks = Looks(raw, api.config_map_data, clock, settings.reach, self.metrics)
-        self._live = LivePolicies(lambda: api.policies(settings.namespaces), self.parse, clock)
+        self._live = LivePolicies(self._resources, self.parse, clock)
         self._same_registry = SameRegistry(self._connect, api.openshift_registry, clock)
 
     def parse(self, body: Mapping[str, Any]) -> ParsedPolicy:
@@ -144,6 +148,15 @@ class Application:
     def _audit(self, policy: ParsedPolicy, order: RunOrder) -> Audit:
         registry = policy.registry.url or "OpenShift"
         return CountingAudit(policy.namespace, policy.name, registry, order, self.metrics)
+
+    async def _resources(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield all policies that this operator sees, as they are now."""
+        for namespace in self.settings.namespaces or (None,):
+            pages = self._raw.pages(_POLICIES, namespace=namespace, limit=_POLICIES_A_PAGE)
+            async with aclosing(pages):
+                async for page in pages:
+                    for body in page.items:
+                        yield body
 
     def _rivals(self, policy: ParsedPolicy) -> PolicyRivals:
         return PolicyRivals(policy, self._live.read, self._same_registry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,10 +46,8 @@ class LivePolicies:
     They are read anew again and again: after a start of the operator not every policy has shown itself by an event yet.
     """
 
-    def __init__(
-        self, policies: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]], parse: Parse, clock: Clock
-    ) -> None:
-        """Ask `policies` for all resources, and let `parse` parse them."""
+    def __init__(self, policies: Callable[[], AsyncIterator[Mapping[str, Any]]], parse: Parse, clock: Clock) -> None:
+        """Ask `policies` for all resources, which may yield one several times, and let `parse` parse them."""
         self._policies = policies
         self._parse = parse
         self._clock = clock
@@ -66,8 +64,8 @@ class LivePolicies:
         return await asyncio.shield(last.task)
 
     async def _read(self) -> Sequence[ParsedPolicy]:
-        live = (live_policy(body, self._parse) for body in await self._policies())
-        return [policy for policy in live if policy is not None]
+        live = {body["metadata"]["uid"]: live_policy(body, self._parse) async for body in self._policies()}
+        return [policy for policy in live.values() if policy is not None]
 
 
 def _failed(task: asyncio.Task[Sequence[ParsedPolicy]]) -> bool:

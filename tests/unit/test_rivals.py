@@ -165,8 +165,9 @@ class _World(Clock):
     ) -> dict[str, bool]:
         """Return the rivals by name, and whether each is older."""
 
-        async def policies() -> Sequence[Mapping[str, Any]]:
-            return [ours, *others]
+        async def policies() -> AsyncIterator[Mapping[str, Any]]:
+            for body in (ours, *others):
+                yield body
 
         asking = PolicyRivals(parse_policy(ours), _live(policies), self.same)
         found = await asking.at(registry or _Registry({}), repositories)
@@ -177,7 +178,7 @@ class _World(Clock):
 
 
 def _live(
-    policies: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]], clock: Clock | None = None
+    policies: Callable[[], AsyncIterator[Mapping[str, Any]]], clock: Clock | None = None
 ) -> Callable[[], Awaitable[Sequence[ParsedPolicy]]]:
     return LivePolicies(policies, parse_policy, clock or HandClock(NOW)).read
 
@@ -185,11 +186,12 @@ def _live(
 async def test_runs_that_ask_within_five_seconds_share_one_list_of_all_policies() -> None:
     clock, asked = HandClock(NOW), 0
 
-    async def policies() -> Sequence[Mapping[str, Any]]:
+    async def policies() -> AsyncIterator[Mapping[str, Any]]:
         nonlocal asked
         asked += 1
-        await asyncio.sleep(0)
-        return [_body("other")]
+        for _ in range(2):  # a list that was begun again
+            await asyncio.sleep(0)
+            yield _body("other")
 
     read = _live(policies, clock)
     found = await asyncio.gather(read(), read())
@@ -208,13 +210,13 @@ async def test_runs_that_ask_within_five_seconds_share_one_list_of_all_policies(
 async def test_a_list_that_failed_or_whose_first_reader_gave_up_is_no_others() -> None:
     asked, go_on = 0, asyncio.Event()
 
-    async def policies() -> Sequence[Mapping[str, Any]]:
+    async def policies() -> AsyncIterator[Mapping[str, Any]]:
         nonlocal asked
         asked += 1
         if asked == 1:
             raise NoAnswerError("busy")
         await go_on.wait()
-        return [_body("other")]
+        yield _body("other")
 
     read = _live(policies)
     with pytest.raises(NoAnswerError):
@@ -271,8 +273,8 @@ async def test_rivals_are_told_apart_by_age_and_a_policy_is_no_rival_of_itself()
 async def test_a_rival_brings_what_it_selects_and_keeps() -> None:
     other = _body("other", repositories={"include": ["team/*"], "exclude": ["team/web"]}, keepTags=["v1"])
 
-    async def policies() -> Sequence[Mapping[str, Any]]:
-        return [other]
+    async def policies() -> AsyncIterator[Mapping[str, Any]]:
+        yield other
 
     asking = PolicyRivals(parse_policy(_body("mine")), _live(policies), _World().same)
     (rival,) = await asking.at(_Registry({}), ["team/app", "team/web"])
@@ -282,7 +284,8 @@ async def test_a_rival_brings_what_it_selects_and_keeps() -> None:
 
 
 async def test_without_the_other_policies_a_run_does_not_go_on() -> None:
-    async def policies() -> Sequence[Mapping[str, Any]]:
+    async def policies() -> AsyncIterator[Mapping[str, Any]]:
+        yield _body("older")
         raise NoAnswerError("the API server answers 503")
 
     asking = PolicyRivals(parse_policy(_body("mine")), _live(policies), _World().same)

@@ -12,6 +12,7 @@ from registry_cleanup.handlers import policies
 from registry_cleanup.supervisor import Supervisor
 
 _COMPONENT = "registry-cleanup"
+_CHUNK = 100
 
 
 async def watch(
@@ -61,6 +62,7 @@ def _settings() -> kopf.OperatorSettings:
     # It is told where to work: kopf need not watch namespaces and CRDs to find that out. It ends with an
     # error when the CRD is deleted, and is begun anew once that is there again.
     settings.scanning.disabled = True
+    settings.watching.chunk_size = _CHUNK  # a thousand policies at a time would take 100 MiB, and never give them back
     settings.posting.loggers = False  # Events are for finished runs, not for log lines
     settings.posting.reporting_component = _COMPONENT
     settings.posting.reporting_instance = socket.gethostname()

@@ -23,6 +23,10 @@ async def _policy_event(event: kopf.RawEvent, body: kopf.Body, memo: kopf.Memo, 
     supervisor: Supervisor = memo["supervisor"]
     # kopf's bodies are live views: a task keeps what it was told.
     supervisor.observe(copy.deepcopy(dict(body)), deleted=event.get("type") == "DELETED")
+    # kopf keeps the last event of each resource, and asks for nothing of this: of a thousand it would take 30 MiB.
+    for raw in (event["object"], event["object"]["metadata"]):
+        for unused in ("status", "managedFields"):
+            cast(dict[str, Any], raw).pop(unused, None)
 
 
 def notify(body: Mapping[str, Any], warning: bool, reason: str, message: str) -> None:

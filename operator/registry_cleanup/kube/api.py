@@ -128,23 +128,6 @@ class KubernetesAPI:
         )
         return Read(answer.data, _date((answer.headers or {}).get("Date")))
 
-    async def policies(self, namespaces: Sequence[str] = ()) -> list[dict[str, Any]]:
-        """Return all policies of these namespaces as they are now; of the cluster where none are named."""
-        if not namespaces:
-            found = await _call(
-                self._custom.list_cluster_custom_object(GROUP, VERSION, PLURAL, _request_timeout=_REQUEST_LIMIT)
-            )
-            return list(found["items"])
-        lists = [
-            await _call(
-                self._custom.list_namespaced_custom_object(
-                    GROUP, VERSION, namespace, PLURAL, _request_timeout=_REQUEST_LIMIT
-                )
-            )
-            for namespace in namespaces
-        ]
-        return [policy for found in lists for policy in found["items"]]
-
     async def replace_status(self, namespace: str, name: str, uid: str, status: dict[str, Any]) -> None:
         """Replace the whole status of the policy with this UID, trying for minutes.
 

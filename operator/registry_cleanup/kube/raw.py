@@ -121,15 +121,15 @@ class RawAPI:
         raise AssertionError("unreachable: retry_context either returns or raises")
 
     async def pages(
-        self, kind: Kind, selector: str | None = None, namespace: str | None = None
+        self, kind: Kind, selector: str | None = None, namespace: str | None = None, limit: int = PAGE
     ) -> AsyncGenerator[Page, None]:
-        """Yield all objects of a kind, or those of a namespace, page by page; whole, or an error.
+        """Yield all objects of a kind, or those of a namespace, page by page of so many; whole, or an error.
 
         A list that took too long is begun again, and then yields again what it has yielded before.
         """
         for attempt in range(_RESTARTS + 1):
             try:
-                async with aclosing(self._pages(kind, selector, namespace)) as pages:
+                async with aclosing(self._pages(kind, selector, namespace, limit)) as pages:
                     async for page in pages:
                         yield page
             except ExpiredError:
@@ -138,8 +138,10 @@ class RawAPI:
             else:
                 return
 
-    async def _pages(self, kind: Kind, selector: str | None, namespace: str | None) -> AsyncGenerator[Page, None]:
-        query = {"limit": str(PAGE), **({"labelSelector": selector} if selector is not None else {})}
+    async def _pages(
+        self, kind: Kind, selector: str | None, namespace: str | None, limit: int
+    ) -> AsyncGenerator[Page, None]:
+        query = {"limit": str(limit), **({"labelSelector": selector} if selector is not None else {})}
         while True:
             body = await self._json(kind.path(namespace), query)
             metadata, items = body.get("metadata"), body.get("items")

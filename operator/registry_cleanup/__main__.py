@@ -113,7 +113,9 @@ def _configure_logging(log_format: str) -> None:
             JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields={"levelname": "level"})
         )
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        from registry_cleanup.telemetry.plain import PlainFormatter
+
+        handler.setFormatter(PlainFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("stamina").setLevel(logging.ERROR)  # that something was tried again is told where it failed
     for noisy in ("httpx", "httpcore", "kopf.objects", "aiohttp.access"):

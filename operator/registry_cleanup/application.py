@@ -135,6 +135,10 @@ class Application:
         )
         return await Runner(policy.policy, lambda: self._connect(policy), world).run(order)
 
+    def policy_gone(self) -> None:
+        """Take note that a policy does not prune any more, and is nobody's rival."""
+        self._live.outdate()
+
     def ended(self, policy: ParsedPolicy, report: RunReport) -> None:
         """Write down and count a run that ended without `run`."""
         self._audit(policy, report.order).finished(report)

@@ -53,6 +53,10 @@ class LivePolicies:
         self._clock = clock
         self._last: _Read | None = None
 
+    def outdate(self) -> None:
+        """Take note that a policy does not prune any more: what was read before is no one's."""
+        self._last = None
+
     async def read(self) -> Sequence[ParsedPolicy]:
         """Return them as they are now or were seconds ago; raise `APIError` where they cannot be read."""
         now = self._clock.now()

@@ -10,9 +10,10 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from registry_cleanup.application import Application, open_application
+from registry_cleanup.domain.tenancy import PLAN_ONLY
 from registry_cleanup.handlers import lifecycle, policies
 from registry_cleanup.kube.api import APIError, right_to_policies
-from registry_cleanup.settings import Settings
+from registry_cleanup.settings import PREFIX, Settings
 from registry_cleanup.supervisor import Supervisor
 from registry_cleanup.telemetry import Metrics
 from registry_cleanup.web import Readiness, serve
@@ -32,7 +33,13 @@ async def run(settings: Settings) -> int:
     process, metrics = _Process(settings), Metrics()
     metrics.observe_process(process.leads, process.crd_differs)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(serve(settings.health_port, process.readiness, metrics))
+        try:
+            await stack.enter_async_context(serve(settings.health_port, process.readiness, metrics))
+        except OSError as error:
+            _log.error("port %s: %s; set %sHEALTH_PORT to another, or 0", settings.health_port, error.strerror, PREFIX)
+            return 1
+        if settings.plan_only:
+            _log.warning("%s is true: policies are planned only, whatever their dryRun says", PLAN_ONLY)
         application = await stack.enter_async_context(open_application(settings, metrics))
         return await process.run(application)
 
@@ -58,6 +65,7 @@ class _Process:
             "api": "reached" if trouble is None else trouble,
             "policies": "served" if self._obstacle is None else self._obstacle,
             "lease": election.state,
+            **({"prunes": f"no: {PLAN_ONLY} is true"} if self._settings.plan_only else {}),
         }
         if self._supervisor is not None:
             checks["crd"] = "as built in" if schema.problem is None else schema.problem.message
@@ -73,7 +81,8 @@ class _Process:
 
     def crd_differs(self) -> bool:
         """Say whether runs only plan, since the served CRD is not the built-in one."""
-        return self._application is not None and self._application.schema.problem is not None
+        # Who stands by has compared nothing.
+        return self.leads() and self._application is not None and self._application.schema.problem is not None
 
     async def run(self, application: Application) -> int:
         """Stand by, work, and end; return the exit code."""

@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     @field_validator("protected_tags")
     @classmethod
     def _tags(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # No tag has a comma, so a pattern that wants one would protect nothing.
+        if any("," in re.sub(r"\{\d*,\d*\}", "", pattern) for pattern in value):
+            raise ValueError("has a comma outside of a repetition such as {1,3}; separate the patterns by white space")
         return _each(TagPattern, value)
 
     @field_validator("smallest_interval")

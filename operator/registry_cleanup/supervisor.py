@@ -34,6 +34,7 @@ class Supervisor:
         )
         self._tasks: dict[str, PolicyTask] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._live: set[str] = set()  # which prune, as far as events have told
         self._stopped = False
 
     def observe(self, body: Mapping[str, Any], *, deleted: bool) -> None:
@@ -57,6 +58,8 @@ class Supervisor:
             task.observe(body)
         if live_policy(body, self._application.parse) is None:
             self._forget(uid)
+        else:
+            self._live.add(uid)
 
     def _spread(self, policy: ParsedPolicy, conflicts: Sequence[Conflict]) -> None:
         """Tell all other policies of the conflicts of `policy`, and that it has no others."""
@@ -68,7 +71,10 @@ class Supervisor:
                 task.standing.forget(policy.uid)
 
     def _forget(self, uid: str) -> None:
-        """Tell all other policies that the policy `uid` prunes nothing any more."""
+        """Tell all other policies, and runs to come, that the policy `uid` prunes nothing any more."""
+        if uid in self._live:
+            self._live.discard(uid)
+            self._application.policy_gone()
         for other, task in self._tasks.items():
             if other != uid:
                 task.standing.forget(uid)

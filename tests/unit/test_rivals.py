@@ -193,7 +193,8 @@ async def test_runs_that_ask_within_five_seconds_share_one_list_of_all_policies(
             await asyncio.sleep(0)
             yield _body("other")
 
-    read = _live(policies, clock)
+    live = LivePolicies(policies, parse_policy, clock)
+    read = live.read
     found = await asyncio.gather(read(), read())
     assert [[policy.name for policy in each] for each in found] == [["other"], ["other"]]
     clock.move(timedelta(seconds=4))
@@ -205,6 +206,9 @@ async def test_runs_that_ask_within_five_seconds_share_one_list_of_all_policies(
     clock.move(timedelta(seconds=-1))  # put back
     await read()
     assert asked == 3
+    live.outdate()
+    await read()
+    assert asked == 4
 
 
 async def test_a_list_that_failed_or_whose_first_reader_gave_up_is_no_others() -> None:

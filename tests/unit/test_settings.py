@@ -1,6 +1,7 @@
 """The operator's settings: each validated, all errors at once, and shown with where they come from."""
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -188,3 +189,19 @@ def test_help_names_every_setting() -> None:
     done = _operator("--help")
     assert done.returncode == 0
     assert set(re.findall(r"^  (REGISTRY_CLEANUP_[A-Z_]+)", done.stdout, re.MULTILINE)) == described().keys()
+
+
+def test_a_protected_tag_with_a_comma_is_refused_since_it_would_protect_nothing() -> None:
+    done = _operator("--check", PROTECTED_TAGS="v.*,release-.*")
+    assert done.returncode == 1
+    assert "separate the patterns by white space" in done.stderr
+    assert _operator("--check", PROTECTED_TAGS="v[0-9]{1,3} release-.*").returncode == 0
+
+
+def test_a_port_in_use_is_told_with_the_setting() -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))  # noqa: S104 - as the operator binds it
+        taken.listen()
+        done = _operator(HEALTH_PORT=str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "HEALTH_PORT to another" in done.stderr

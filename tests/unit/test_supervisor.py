@@ -95,6 +95,7 @@ class _World:
     jitter: int = 0
     concurrent_runs: int = 4
     written: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    gone: int = 0
 
     def __post_init__(self) -> None:
         self.settings = Settings(
@@ -125,6 +126,9 @@ class _World:
         if (gate := self.gates.get(policy.name)) is not None:
             await gate.wait()
         return self.outcome(policy.name, order)
+
+    def policy_gone(self) -> None:
+        self.gone += 1
 
     def ended(self, policy: ParsedPolicy, report: RunReport) -> None:
         self.metrics.run_ended(policy.namespace, policy.name, report)
@@ -883,3 +887,16 @@ async def test_a_clock_that_is_put_back_and_right_again_runs_nothing(world: _Wor
         world.observe(_body(**_NIGHTLY))
         await world.idle()
     assert world.orders == []
+
+
+async def test_a_policy_that_prunes_no_more_outdates_what_runs_know_of_others_once(world: _World) -> None:
+    world.observe(_body())
+    world.observe(_body("plans", dryRun=True))
+    await world.idle()
+    assert world.gone == 0
+    world.observe(_body(generation=2, dryRun=True))
+    world.observe(_body(generation=2, dryRun=True))
+    assert world.gone == 1
+    world.observe(_body(generation=3))
+    world.observe(_body(generation=3), deleted=True)
+    assert world.gone == 2

@@ -1,5 +1,6 @@
 """What is written down of a plan: who uses what stays."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from registry_cleanup.domain.in_use import User
 from registry_cleanup.domain.run import Phase, RunOrder, RunReport, ScanSummary, Trigger
 from registry_cleanup.telemetry import LogAudit
+from registry_cleanup.telemetry.plain import PlainFormatter
 from tests.support.builders import NOW, digest, image, in_use, inventory, planned, policy, rule
 
 _ORDER = RunOrder("run-1", Trigger.REQUEST, plan_only=True, start=NOW)
@@ -44,3 +46,11 @@ def test_the_end_of_a_run_has_all_notes_of_its_scan(
     audit.finished(RunReport(_ORDER, Phase.SUCCEEDED, scan=scan))
     (record,) = caplog.records
     assert record.__dict__["inUse"] == expected
+
+
+def test_a_line_for_people_ends_with_the_fields_that_json_has() -> None:
+    record = logging.makeLogRecord({"msg": "kept", "name": "audit", "levelname": "INFO"})
+    record.__dict__ |= {"policy": "team/builds", "tags": ["v1"], "rule": None}
+    line = PlainFormatter().format(record)
+    assert line.endswith("INFO audit: kept (policy=team/builds tags=['v1'])")
+    assert PlainFormatter().format(logging.makeLogRecord({"msg": "plain", "name": "audit"})).endswith("audit: plain")

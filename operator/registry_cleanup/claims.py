@@ -159,8 +159,11 @@ class RunClaims(Claims):
             async with self._aside():
                 await visit.alone()
 
-        if (reason := await unless(self._halt, turn())) is not None:
-            raise InterruptedRunError(reason)
+        def look() -> None:
+            if (reason := self._halt()) is not None:
+                raise InterruptedRunError(reason)
+
+        await unless(look, turn())
 
 
 class _RunVisit(Visit):

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 # Nobody tells when there is a reason to stop: whoever waits asks so often.
 _ASK_SECONDS = 0.25
@@ -29,15 +30,13 @@ async def for_each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[Non
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def unless(halt: Callable[[], str | None], work: Coroutine[None, None, None]) -> str | None:
-    """Do `work`, or stop it as soon as `halt` gives a reason, which is returned; None if `work` came to its end."""
+async def unless(look: Callable[[], None], work: Coroutine[None, None, _Result]) -> _Result:
+    """Return what comes of `work`, which ends as soon as `look` raises."""
     task = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({task}, timeout=_ASK_SECONDS))[0]:
-            if (reason := halt()) is not None:
-                return reason
-        task.result()
-        return None
+            look()
+        return task.result()
     finally:
         if not task.done():
             task.cancel()

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from registry_cleanup.apply import Apply
+from registry_cleanup.concurrency import unless
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.conflict import Rival, conflicts, with_rivals, yields
 from registry_cleanup.domain.guards import guard
@@ -153,7 +154,8 @@ class _Run:
 
     async def _run(self, scan: Scan) -> None:
         """Plan, let the guards decide, publish the plan, and prune."""
-        await self._in_time(self._plan(scan.in_use))
+        # A large repository takes minutes to read: what speaks against the run ends that, too.
+        await self._in_time(unless(self.world.guard.unless_halted, self._plan(scan.in_use)))
         if self.tally.nothing_read:
             return  # there is nothing to publish
         self.tally.summarize(self.world.clock.now())

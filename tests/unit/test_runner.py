@@ -1500,3 +1500,17 @@ async def test_a_run_begins_where_the_last_one_stopped_after_waiting_too() -> No
     registry = _Registry(_FOUR)
     await _run(registry, time=_TIME, first="team/c", claims=FixedClaims(free=False))
     assert registry.read == ["team/c", "team/d", "team/a", "team/b"]
+
+
+async def test_what_speaks_against_a_run_ends_the_reading_of_a_large_repository() -> None:
+    guard = _Guard()
+
+    async def reading(_repository: str) -> None:
+        guard.halted = True
+        await asyncio.Event().wait()
+
+    registry = replace(_Registry(_FOUR), reading=reading)
+    async with asyncio.timeout(10):
+        report = await _run(registry, guard=guard, plan_only=True)
+    assert (report.phase, report.plan) == (Phase.INTERRUPTED, None)
+    assert "the Lease was lost" in report.message

@@ -107,6 +107,9 @@ def limit_exceeded(report: RunReport, command: str | None) -> Told | None:
     exceeded = report.waiting.exceeded
     if not exceeded:
         capped = report.waiting.capped
+        wait = report.kept_by_reason.get(KeepReason.LIMIT_TRUNCATED.value, 0)
+        if capped is not None and wait:
+            return Told("True", "PlanTruncated", f"{wait} planned tags wait for the next runs: in one, {capped} holds")
         instead = f"; instead of limits.maxDeletions, {capped} holds" if capped is not None else ""
         return Told("False", "WithinLimits", f"no limit of spec.limits holds the plan back{instead}")
     which = "; ".join(exceeded[:_LIMITS])
@@ -117,7 +120,9 @@ def limit_exceeded(report: RunReport, command: str | None) -> Told | None:
         return Told("True", "PlanTruncated", _with_step(which, f". {rest}"))
     blocked = blocked_by_limits_only(report)
     what = "nothing was pruned" if blocked else "with onExceeded: Abort a run that prunes would prune nothing"
-    step = f"; {what}: raise the limit, narrow the policy, set onExceeded: Truncate{_or_approve(report, command)}"
+    portions = f" (one run then prunes no more than {report.waiting.capped})" if report.waiting.capped else ""
+    ways = f"raise the limit, narrow the policy, set onExceeded: Truncate{_or_approve(report, command)}{portions}"
+    step = f"; {what}: {ways}"
     return Told("True", PLAN_BLOCKED if blocked else "PlanTooLarge", _with_step(which, step))
 
 

@@ -508,6 +508,18 @@ def test_a_truncated_plan_says_that_the_next_runs_go_on() -> None:
     assert "annotate" not in told.message
 
 
+def test_what_the_administrators_bound_takes_out_of_an_approved_plan_is_told() -> None:
+    capped = "the operator's setting REGISTRY_CLEANUP_MAX_DELETIONS (3)"
+    report = replace(
+        _waiting(Phase.SUCCEEDED, Waiting(capped=capped)), kept_by_reason={KeepReason.LIMIT_TRUNCATED.value: 10}
+    )
+    told = _condition(_finished(report), "LimitExceeded")
+    assert (told.status, told.reason) == ("True", "PlanTruncated")
+    assert told.message == f"10 planned tags wait for the next runs: in one, {capped} holds"
+    blocked = _condition(_finished(_waiting(Phase.BLOCKED, Waiting((_EXCEEDED,), capped=capped))), "LimitExceeded")
+    assert blocked.message.endswith(f"(one run then prunes no more than {capped})")
+
+
 def test_of_many_limits_the_first_are_named_and_the_others_counted() -> None:
     many = tuple(f"11 of 20 tags of team/{n} would go" for n in range(9))
     message = _condition(_finished(_waiting(Phase.BLOCKED, Waiting(many))), "LimitExceeded").message

@@ -32,6 +32,8 @@ _MUTE_REST = timedelta(minutes=1)
 # A clock that is set forward during a longer wait is noticed late. Waking asks nobody, and costs next to nothing.
 _LONGEST_WAIT = timedelta(minutes=10)
 DELETED = "the policy was deleted"
+# Seconds; who waits for less needs its status soon.
+_REST_AFTER = 5.0
 
 Notify = Callable[[Mapping[str, Any], bool, str, str], None]
 """Posts an Event about a resource: whether it is a warning, its reason, and what it says."""
@@ -308,6 +310,8 @@ class PolicyTask:
         seconds = None
         if wait.until is not None:
             seconds = max(min(wait.until - self._now(), _LONGEST_WAIT).total_seconds(), 0.0)
+        if seconds is None or seconds > _REST_AFTER:
+            self.standing.rest()
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()

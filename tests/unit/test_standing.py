@@ -97,3 +97,17 @@ async def test_nothing_is_written_after_the_end() -> None:
     await standing.settle()
     await asyncio.sleep(0)
     assert (api.asked, len(asyncio.all_tasks())) == (1, 1)
+
+
+async def test_a_status_that_rests_is_the_same_and_is_not_written_again() -> None:
+    api = _API(NoAnswerError("never"), times=0)
+    standing = _standing(api)
+    await standing.write(standing.writer().suspended())
+    before = standing.status
+    standing.rest()
+    standing.rest()
+    assert standing.status is not before
+    assert standing.status == before
+    standing.rest()
+    assert not await standing.write(before)
+    assert len(api.taken) == 1

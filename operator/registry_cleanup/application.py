@@ -130,13 +130,13 @@ class Application:
             self.clock,
             ConfigMapPlans(self.api, policy.namespace, policy.name, policy.uid, self.settings.service_account),
             self._looks.for_policy(policy.policy.in_use, policy.namespace),
-            self._rivals(policy),
+            self._rivals(policy, None if order.plan_only else order.start),
             RunClaims(self.claims, f"{policy.namespace}/{policy.name}", aside, stop),
         )
         return await Runner(policy.policy, lambda: self._connect(policy), world).run(order)
 
-    def policy_gone(self) -> None:
-        """Take note that a policy does not prune any more, and is nobody's rival."""
+    def rivals_changed(self) -> None:
+        """Take note that a policy begins to prune, does so otherwise, or ends."""
         self._live.outdate()
 
     def ended(self, policy: ParsedPolicy, report: RunReport) -> None:
@@ -162,8 +162,8 @@ class Application:
                     for body in page.items:
                         yield body
 
-    def _rivals(self, policy: ParsedPolicy) -> PolicyRivals:
-        return PolicyRivals(policy, self._live.read, self._same_registry)
+    def _rivals(self, policy: ParsedPolicy, since: datetime | None = None) -> PolicyRivals:
+        return PolicyRivals(policy, lambda: self._live.read(since), self._same_registry)
 
     @asynccontextmanager
     async def _connect(self, policy: ParsedPolicy) -> AsyncIterator[Registry]:

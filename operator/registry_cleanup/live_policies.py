@@ -14,8 +14,8 @@ from registry_cleanup.ports import Clock
 Parse = Callable[[Mapping[str, Any]], ParsedPolicy]
 """Returns the policy that a resource spells, or raises `InvalidSpecError`."""
 
-# For so long a list is shared: where a thousand policies run in one minute, each would list and parse a thousand. A
-# policy that comes to prune within that time is only planned first.
+# For so long runs that only plan share a list, while no event tells of a change: where a thousand policies are planned
+# at once, each would list and parse a thousand.
 _SHARED_FOR = timedelta(seconds=5)
 
 
@@ -54,15 +54,20 @@ class LivePolicies:
         self._last: _Read | None = None
 
     def outdate(self) -> None:
-        """Take note that a policy does not prune any more: what was read before is no one's."""
+        """Take note that a policy begins to prune, does so otherwise, or ends: what was read before is no one's."""
         self._last = None
 
-    async def read(self) -> Sequence[ParsedPolicy]:
-        """Return them as they are now or were seconds ago; raise `APIError` where they cannot be read."""
+    async def read(self, since: datetime | None = None) -> Sequence[ParsedPolicy]:
+        """Return them as they are now, or were seconds ago; raise `APIError` where they cannot be read.
+
+        Args:
+            since: an instant before which nothing may have been read; a run that prunes asks for what is newer than it.
+        """
         now = self._clock.now()
         last = self._last
+        oldest = max(now - _SHARED_FOR, since) if since is not None else now - _SHARED_FOR
         # A clock that was put back makes an old list one of the time to come.
-        if last is None or not last.began <= now < last.began + _SHARED_FOR or _failed(last.task):
+        if last is None or not oldest < last.began <= now or _failed(last.task):
             last = self._last = _Read(now, asyncio.create_task(self._read(), name="reads all policies"))
         # One of those that wait may be cancelled; the others go on waiting.
         return await asyncio.shield(last.task)

@@ -34,7 +34,7 @@ class Supervisor:
         )
         self._tasks: dict[str, PolicyTask] = {}
         self._leaving: set[asyncio.Task[None]] = set()
-        self._live: set[str] = set()  # which prune, as far as events have told
+        self._live: dict[str, int] = {}  # which prune, as far as events have told, with their generation
         self._stopped = False
 
     def observe(self, body: Mapping[str, Any], *, deleted: bool) -> None:
@@ -58,8 +58,9 @@ class Supervisor:
             task.observe(body)
         if live_policy(body, self._application.parse) is None:
             self._forget(uid)
-        else:
-            self._live.add(uid)
+        elif self._live.get(uid) != body["metadata"]["generation"]:
+            self._live[uid] = body["metadata"]["generation"]
+            self._application.rivals_changed()
 
     def _spread(self, policy: ParsedPolicy, conflicts: Sequence[Conflict]) -> None:
         """Tell all other policies of the conflicts of `policy`, and that it has no others."""
@@ -72,9 +73,8 @@ class Supervisor:
 
     def _forget(self, uid: str) -> None:
         """Tell all other policies, and runs to come, that the policy `uid` prunes nothing any more."""
-        if uid in self._live:
-            self._live.discard(uid)
-            self._application.policy_gone()
+        if self._live.pop(uid, None) is not None:
+            self._application.rivals_changed()
         for other, task in self._tasks.items():
             if other != uid:
                 task.standing.forget(uid)

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,8 @@ class _Switch:
 
     def _abort(self) -> None:
         for transport in list(self.open):
-            transport.abort()
+            with suppress(AttributeError):  # of one over TLS that has ended already, by Python 3.11.2
+                transport.abort()
 
 
 @contextmanager

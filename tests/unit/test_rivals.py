@@ -209,6 +209,11 @@ async def test_runs_that_ask_within_five_seconds_share_one_list_of_all_policies(
     live.outdate()
     await read()
     assert asked == 4
+    # A run that prunes shares no list that was begun before it.
+    await live.read(clock.now() - timedelta(seconds=1))
+    assert asked == 4
+    await live.read(clock.now())
+    assert asked == 5
 
 
 async def test_a_list_that_failed_or_whose_first_reader_gave_up_is_no_others() -> None:

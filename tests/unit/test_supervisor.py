@@ -95,7 +95,7 @@ class _World:
     jitter: int = 0
     concurrent_runs: int = 4
     written: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    gone: int = 0
+    changed: int = 0
 
     def __post_init__(self) -> None:
         self.settings = Settings(
@@ -127,8 +127,8 @@ class _World:
             await gate.wait()
         return self.outcome(policy.name, order)
 
-    def policy_gone(self) -> None:
-        self.gone += 1
+    def rivals_changed(self) -> None:
+        self.changed += 1
 
     def ended(self, policy: ParsedPolicy, report: RunReport) -> None:
         self.metrics.run_ended(policy.namespace, policy.name, report)
@@ -889,14 +889,13 @@ async def test_a_clock_that_is_put_back_and_right_again_runs_nothing(world: _Wor
     assert world.orders == []
 
 
-async def test_a_policy_that_prunes_no_more_outdates_what_runs_know_of_others_once(world: _World) -> None:
-    world.observe(_body())
-    world.observe(_body("plans", dryRun=True))
-    await world.idle()
-    assert world.gone == 0
-    world.observe(_body(generation=2, dryRun=True))
-    world.observe(_body(generation=2, dryRun=True))
-    assert world.gone == 1
-    world.observe(_body(generation=3))
-    world.observe(_body(generation=3), deleted=True)
-    assert world.gone == 2
+async def test_what_runs_know_of_others_is_outdated_by_each_change_of_a_policy_that_prunes(world: _World) -> None:
+    for number, body in enumerate(
+        (_body(), _body(generation=2), _body(generation=3, dryRun=True), _body(generation=4))
+    ):
+        world.observe(_body("plans", dryRun=True))
+        world.observe(body)
+        world.observe(body)
+        assert world.changed == number + 1
+    world.observe(_body(generation=4), deleted=True)
+    assert world.changed == 5

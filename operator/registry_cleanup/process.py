@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
-from typing import Any
+from contextlib import AsyncExitStack, suppress
+from typing import Any, NoReturn
 
 from registry_cleanup.application import Application, open_application
 from registry_cleanup.domain.tenancy import PLAN_ONLY
@@ -116,20 +117,30 @@ class _Process:
         watches = asyncio.create_task(self._watch(application), name="watches policies")
         await asyncio.wait((keeps, stops, watches), return_when=asyncio.FIRST_COMPLETED)
         if keeps.done():
-            _log.error("this operator ends, since it may not work any more: %s", keeps.result())
-            # Nothing is changed by it any more. What is under way at a registry may still be told in the log, for as
-            # long as nobody else can have taken over.
-            await self._stop_runs(keeps.result(), self._settings.lease_seconds / 3)
-        else:
-            await self._stop_runs(_STOPPED, self._settings.stop_seconds)
-        lost = keeps.done()
+            await self._give_up(keeps.result())
+        await self._stop_runs(_STOPPED, self._settings.stop_seconds)
         keeps.cancel()
         stops.cancel()
         await asyncio.gather(keeps, return_exceptions=True)
         await election.release()
         self._ending.set()
         await watches
-        return 1 if lost else 0
+        return 0
+
+    async def _give_up(self, reason: str) -> NoReturn:
+        """End at once with 1, since another operator works now.
+
+        Nothing is changed by this one any more. What is under way at a registry may still be told in the log, for as
+        long as nobody else can have taken over. What hangs on an API server that does not answer, kopf's own requests
+        among it, would keep this process for minutes.
+        """
+        _log.error("this operator ends, since it may not work any more: %s", reason)
+        seconds = self._settings.lease_seconds / 3
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop_runs(reason, seconds)
+        logging.shutdown()
+        os._exit(1)
 
     async def _stop_runs(self, reason: str, seconds: float) -> None:
         if self._supervisor is not None:

@@ -124,14 +124,15 @@ class Application:
         def stop() -> str | None:
             return self.election.objection() or halt()
 
+        guard = PolicyGuard(self.api, policy, self.clock, stop, self.schema.look)
         world = World(
-            PolicyGuard(self.api, policy, self.clock, stop, self.schema.look),
+            guard,
             self._audit(policy, order),
             self.clock,
             ConfigMapPlans(self.api, policy.namespace, policy.name, policy.uid, self.settings.service_account),
             self._looks.for_policy(policy.policy.in_use, policy.namespace),
             self._rivals(policy, None if order.plan_only else order.start),
-            RunClaims(self.claims, f"{policy.namespace}/{policy.name}", aside, stop),
+            RunClaims(self.claims, f"{policy.namespace}/{policy.name}", aside, guard.unless_halted),
         )
         return await Runner(policy.policy, lambda: self._connect(policy), world).run(order)
 

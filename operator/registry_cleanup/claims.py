@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from typing_extensions import override
 
 from registry_cleanup.concurrency import unless
-from registry_cleanup.ports import Claims, InterruptedRunError, Visit
+from registry_cleanup.ports import Claims, Visit
 
 _log = logging.getLogger(__name__)
 
@@ -135,12 +135,12 @@ class BookedVisit:
 class RunClaims(Claims):
     """The claims of one run, which gives up its place while it waits: it may be for hours."""
 
-    def __init__(self, book: ClaimBook, policy: str, aside: Aside, halt: Callable[[], str | None]) -> None:
-        """Claim in `book` for a run of `policy` (`namespace/name`); `halt` says why it must stop waiting."""
+    def __init__(self, book: ClaimBook, policy: str, aside: Aside, unless_halted: Callable[[], None]) -> None:
+        """Claim in `book` for a run of `policy` (`namespace/name`); `unless_halted` raises what ends its waiting."""
         self._book = book
         self._policy = policy
         self._aside = aside
-        self._halt = halt
+        self._unless_halted = unless_halted
 
     @override
     @contextmanager
@@ -159,11 +159,7 @@ class RunClaims(Claims):
             async with self._aside():
                 await visit.alone()
 
-        def look() -> None:
-            if (reason := self._halt()) is not None:
-                raise InterruptedRunError(reason)
-
-        await unless(look, turn())
+        await unless(self._unless_halted, turn())
 
 
 class _RunVisit(Visit):

@@ -28,10 +28,9 @@ def live_policy(body: Mapping[str, Any], parse: Parse = parse_policy) -> ParsedP
     if body["metadata"].get("deletionTimestamp") is not None or spec.get("dryRun", True) is True or spec.get("suspend"):
         return None
     try:
-        policy = parse(body)
+        return parse(body)
     except InvalidSpecError:
         return None
-    return None if policy.suspend or policy.dry_run else policy
 
 
 @dataclass(frozen=True, slots=True)

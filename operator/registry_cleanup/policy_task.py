@@ -234,12 +234,7 @@ class PolicyTask:
         if self.standing.mute:
             message = "the operator may not patch registrycleanuppolicies/status, so it does nothing: grant it that"
             _log.error(message, extra={"policy": self.standing.name})
-            return self._counted(
-                policy,
-                RunReport(
-                    order, Phase.INTERRUPTED, self._now(), message=message, next_repository=order.first_repository
-                ),
-            )
+            return self._unrun(policy, order, Phase.INTERRUPTED, message)
         try:
             return await self._application.run(policy, order, lambda: self._outdated(policy), seat.aside)
         except Exception as error:
@@ -247,21 +242,20 @@ class PolicyTask:
             message = (
                 f"an unexpected error ended the run ({type(error).__name__}); the operator's log has it: report it"
             )
-            failure = Failure("InternalError", message)
-            return self._counted(
-                policy,
-                RunReport(
-                    order,
-                    Phase.FAILED,
-                    self._now(),
-                    failures=(failure,),
-                    message=message,
-                    next_repository=order.first_repository,
-                ),
-            )
+            return self._unrun(policy, order, Phase.FAILED, message, Failure("InternalError", message))
 
-    def _counted(self, policy: ParsedPolicy, report: RunReport) -> RunReport:
-        """Return `report` of a run that the application knows nothing of; it is told as any other."""
+    def _unrun(
+        self, policy: ParsedPolicy, order: RunOrder, phase: Phase, message: str, *failures: Failure
+    ) -> RunReport:
+        """Return the report of a run of which the application knows no end; it is counted as any other."""
+        report = RunReport(
+            order,
+            phase,
+            self._now(),
+            failures=failures,
+            message=message,
+            next_repository=order.first_repository,
+        )
         self._application.ended(policy, report)
         return report
 

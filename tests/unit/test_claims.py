@@ -25,6 +25,11 @@ async def _idle() -> None:
         await asyncio.sleep(0)
 
 
+def _unless(reason: str | None) -> None:
+    if reason is not None:
+        raise InterruptedRunError(reason)
+
+
 class _Runs:
     """Runs that claim at one book, and stay until they are told to end.
 
@@ -48,7 +53,7 @@ class _Runs:
 
     async def _run(self, name: str, repositories: Collection[str], registry: str) -> None:
         async with self.places.at(name) as seat:
-            claims = RunClaims(self.book, name, seat.aside, lambda: self.halted)
+            claims = RunClaims(self.book, name, seat.aside, lambda: _unless(self.halted))
             with claims.visit(registry) as visit:
                 if not visit.claim(repositories):
                     await visit.wait()
@@ -210,7 +215,7 @@ async def test_whatever_comes_and_goes_no_repository_has_two_runs_and_all_come_t
         nonlocal done
         async with seats.at(random.choice("abc")) as seat:
             halt_after = random.choice([None, None, 0])
-            claims = RunClaims(book, str(number), seat.aside, lambda: None if halt_after is None else "halt")
+            claims = RunClaims(book, str(number), seat.aside, lambda: _unless(None if halt_after is None else "halt"))
             with claims.visit(_HOST) as visit:
                 await asyncio.sleep(0)
                 if not visit.claim(repositories):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from registry_cleanup.domain.run import Conflict, Phase, PlanSummary, ReportReference, RunOrder, RunReport
-from registry_cleanup.kube.bounds import LONGEST_PAST_MESSAGE, fitted, short
+from registry_cleanup.domain.run import Conflict, Phase, PlanSummary, RunOrder, RunReport
+from registry_cleanup.kube.bounds import fitted, short
 from registry_cleanup.kube.conditions import (
     approval_command,
     awaiting_approval,
@@ -19,21 +18,8 @@ from registry_cleanup.kube.conditions import (
     limit_exceeded,
     policy_conflict,
 )
-from registry_cleanup.kube.status import (
-    FAILING,
-    Condition,
-    CountsStatus,
-    HistoryCounts,
-    HistoryEntry,
-    InUseStatus,
-    LastRun,
-    PlanStatus,
-    PolicyStatus,
-    ReportRef,
-    SampleItem,
-    TopRepository,
-    rfc3339,
-)
+from registry_cleanup.kube.status import FAILING, Condition, LastRun, PolicyStatus, ReportRef, rfc3339
+from registry_cleanup.kube.told import in_use, last_run, past, published_plan
 
 # Of `spec.historyLimit`; where a limit is not known, the next run's end cuts the list to it.
 _MOST_HISTORY = 10
@@ -83,7 +69,7 @@ class StatusWriter:
             return self._status
         ended = {"phase": Phase.INTERRUPTED, "message": message, "completion_time": rfc3339(self._now)}
         last = last.model_copy(update=ended)
-        return self._done(last_run=last, history=[_past(last), *self._status.history][:_MOST_HISTORY])
+        return self._done(last_run=last, history=[past(last), *self._status.history][:_MOST_HISTORY])
 
     def running(self, order: RunOrder) -> PolicyStatus:
         """Say that a run has begun."""
@@ -131,19 +117,19 @@ class StatusWriter:
             next_time: when the schedule starts the next run, if it does.
             history_limit: so many ended runs stay in status.
         """
-        last = _last_run(report, self._last_report())
+        last = last_run(report, self._last_report())
         changes: dict[str, Any] = {
             "last_run": last,
             "last_handled_run_request": handled_request,
             "last_handled_approval": handled_approval,
             "next_schedule_time": rfc3339(next_time),
             "next_repository": report.next_repository,
-            "history": [_past(last), *self._status.history][:history_limit],
+            "history": [past(last), *self._status.history][:history_limit],
         }
         if report.plan is not None and (report.phase is not Phase.INTERRUPTED or not report.order.plan_only):
             changes |= self._published(report.plan)
         if report.scan is not None:
-            changes["in_use"] = _in_use(report, self._generation)
+            changes["in_use"] = in_use(report, self._generation)
         if report.order.scheduled_for is not None and report.phase is not Phase.INTERRUPTED:
             changes["last_schedule_time"] = rfc3339(report.order.scheduled_for)
         if report.phase is Phase.SUCCEEDED:
@@ -167,7 +153,7 @@ class StatusWriter:
         else:
             counts_from = rfc3339(plan.generated_at) or ""
         return {
-            "plan": _plan(plan, self._generation),
+            "plan": published_plan(plan, self._generation),
             "schedule_counts_from": counts_from,
             "suspended_time": None,
         }
@@ -273,79 +259,3 @@ class StatusWriter:
         )
         others = [condition for condition in self._status.conditions if condition.type != type_]
         self._update(conditions=sorted([*others, new], key=lambda condition: condition.type))
-
-
-def _last_run(report: RunReport, earlier: ReportRef | None) -> LastRun:
-    return LastRun(
-        id=report.order.id,
-        trigger=report.order.trigger,
-        phase=report.phase,
-        dry_run=report.order.plan_only,
-        scheduled_time=rfc3339(report.order.scheduled_for),
-        start_time=rfc3339(report.order.start) or "",
-        completion_time=rfc3339(report.completion),
-        counts=CountsStatus(**asdict(report.counts)),
-        kept_by_reason=dict(sorted(report.kept_by_reason.items())),
-        message=short(report.message),
-        report_ref=_report_ref(report.reference) or earlier,
-    )
-
-
-def _past(run: LastRun) -> HistoryEntry:
-    """Return what is told of a run once it is history."""
-    counts = None
-    if run.counts is not None:
-        counts = HistoryCounts(
-            tags_planned=run.counts.tags_planned,
-            tags_pruned=run.counts.tags_pruned,
-            tags_failed=run.counts.tags_failed,
-        )
-    return HistoryEntry(
-        id=run.id,
-        trigger=run.trigger,
-        phase=run.phase,
-        dry_run=run.dry_run,
-        scheduled_time=run.scheduled_time,
-        start_time=run.start_time,
-        completion_time=run.completion_time,
-        counts=counts,
-        message=short(run.message, LONGEST_PAST_MESSAGE) if run.message is not None else None,
-    )
-
-
-def _report_ref(reference: ReportReference | None) -> ReportRef | None:
-    return (
-        None if reference is None else ReportRef(name=reference.name, key=reference.key, cut_repositories=reference.cut)
-    )
-
-
-def _in_use(report: RunReport, generation: int) -> InUseStatus | None:
-    if report.scan is None or report.scan.disabled:
-        return None
-    time = rfc3339(report.scan.began or report.order.start) or ""
-    return InUseStatus(references=report.scan.references, observed_generation=generation, scan_time=time)
-
-
-def _plan(plan: PlanSummary, generation: int) -> PlanStatus:
-    return PlanStatus(
-        hash=plan.hash,
-        observed_generation=generation,
-        generated_at=rfc3339(plan.generated_at) or "",
-        deletions=plan.deletions,
-        prunable_from=rfc3339(plan.prunable_from),
-        reclaimable_bytes=plan.reclaimable,
-        untagged_manifests=plan.untagged,
-        top_repositories=[
-            TopRepository(repository=each.repository, tags=each.tags, deletions=each.deletions) for each in plan.top
-        ],
-        sample=[
-            SampleItem(
-                repository=item.repository,
-                tag=item.tag,
-                digest=item.digest,
-                rule=item.rule,
-                reasons=list(item.reasons),
-            )
-            for item in plan.sample
-        ],
-    )

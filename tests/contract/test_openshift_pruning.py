@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,20 +20,20 @@ from typing_extensions import override
 
 from registry_cleanup.application import _as_policy
 from registry_cleanup.domain.closure import DeletionUnit
-from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome, UntaggedOutcome, UsedSince
+from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome, UsedSince
 from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
 from registry_cleanup.domain.ownership import needs
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.policy import Policy, TagDate
 from registry_cleanup.domain.reference import Digest, parse_digest
-from registry_cleanup.domain.run import Aftermath, Collector, Failure, Phase, RunOrder, RunReport, Trigger
+from registry_cleanup.domain.run import Aftermath, Collector, Phase, RunOrder, RunReport, Trigger
 from registry_cleanup.kube.api import KubernetesAPI, RegistryHosts
 from registry_cleanup.kube.credentials import PolicyCredentials
 from registry_cleanup.kube.spec import parse_policy
 from registry_cleanup.openshift.api import ImageAPI, Right
 from registry_cleanup.openshift.errors import BusyError, ImageAPIError, MissingRightError, OddAnswerError
 from registry_cleanup.openshift.registry import OpenShiftRegistry
-from registry_cleanup.ports import Audit, Guard, InterruptedRunError, World
+from registry_cleanup.ports import Audit, InterruptedRunError, World
 from registry_cleanup.runner import Runner
 from tests.support import builders, clients
 from tests.support.certificates import certificate_authority
@@ -44,7 +44,7 @@ from tests.support.openshift import openshift_registry
 from tests.support.openshift_config import set_image_pruner
 from tests.support.openshift_rights import LEAST, LIST_EVERYWHERE, STATUS, Level, grant
 from tests.support.processes import wait_until
-from tests.support.world import FixedClaims, FixedRivals, FixedUse, long_published
+from tests.support.world import FixedClaims, FixedGuard, FixedRivals, FixedUse, RecordingAudit, long_published
 
 APPS, MORE = "streams-apps", "streams-more"
 APP = f"{APPS}/app"
@@ -634,45 +634,6 @@ def _server_timeout(seconds: int) -> dict[str, Any]:
 # Whole runs
 
 
-class _Willing(Guard):
-    """Lets everything pass."""
-
-    @override
-    async def clock_offset(self) -> timedelta | None:
-        return None
-
-    @override
-    async def proceed(self) -> None:
-        return
-
-
-@dataclass
-class _Silent(Audit):
-    """Remembers the outcomes."""
-
-    outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
-
-    @override
-    def planned(self, plan: RepositoryPlan) -> None:
-        return
-
-    @override
-    def outcome(self, repository: str, outcome: ItemOutcome) -> None:
-        self.outcomes[repository, outcome.outcome] += 1
-
-    @override
-    def untagged(self, repository: str, outcome: UntaggedOutcome) -> None:
-        return
-
-    @override
-    def failure(self, failure: Failure) -> None:
-        return
-
-    @override
-    def finished(self, report: RunReport) -> None:
-        return
-
-
 async def _run(
     setting: Setting,
     account: str,
@@ -684,8 +645,8 @@ async def _run(
     what = builders.policy(builders.rule("v.*", most_recent=0), repositories=builders.selector(*(include or ("**",))))
     connect = lambda: setting.opened(account, *include)  # noqa: E731 - a name says what it is
     world = World(
-        _Willing(),
-        audit or _Silent(),
+        FixedGuard(None),
+        audit or RecordingAudit(),
         clients.SystemClock(),
         long_published(),
         workloads or FixedUse(),
@@ -712,10 +673,11 @@ async def test_a_run_prunes_several_streams_at_once_and_each_one_tag_at_a_time(s
 
     setting.images.on_request(meet, method="PUT|DELETE")
     setting.images.contention(seconds=0.01, at_once=1)
-    audit = _Silent()
+    audit = RecordingAudit()
     report = await _run(setting, account, f"{APPS}/*", audit=audit)
     assert (report.phase, report.counts.tags_pruned, report.counts.tags_kept) == (Phase.SUCCEEDED, 18, 6)
-    assert audit.outcomes == {(f"{APPS}/{name}", Outcome.PRUNED): 3 for name in names}
+    ends = Counter((repository, outcome) for repository, _, outcome in audit.ends)
+    assert ends == {(f"{APPS}/{name}", Outcome.PRUNED): 3 for name in names}
     assert not meeting.broken
     assert all(set(setting.images.tags(APPS, name)) == {"latest"} for name in names)
     if account == "least":

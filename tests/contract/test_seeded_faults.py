@@ -26,7 +26,8 @@ from tests.support.generated_registry import Changes, Wire, Yard, fill, seeded
 from tests.support.naive import Recipe, RuleRecipe, fitting_recipe, read
 from tests.support.one_run import FileStore, Runs, runs
 from tests.support.registries import RegistryServer, distribution
-from tests.support.watched_runs import HASTY, Done, Meddle, Recorder, Scene, Watch
+from tests.support.watched_runs import HASTY, Done, Meddle, Scene, Watch
+from tests.support.world import RecordingAudit
 
 _GIVEN = os.environ.get("CHAOS_SEEDS", "")
 _KILLED = [3]
@@ -187,7 +188,7 @@ def _killed(site: Site, forks: Runs, seed: int, kill: Kill, file: Path) -> None:
         assert code in (-signal.SIGKILL, 0), code
         site.faults["killed" if code else "not killed"] += 1
 
-    scene.watch(run, Recorder(), meddler)
+    scene.watch(run, RecordingAudit(), meddler)
     scene.store.published = store.published
     done = scene.run()
     assert done.report is not None

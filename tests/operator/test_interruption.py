@@ -4,7 +4,6 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,8 @@ from registry_cleanup.places import Places
 from registry_cleanup.policy_task import PolicyTask
 from registry_cleanup.settings import Settings
 from tests.support.crane import Crane
-from tests.support.faulty import FaultyRegistry, before, faulty_registry
+from tests.support.faulty import FaultyRegistry, before
+from tests.support.midway import BUILDS, GOING, finished, left, pruning, registry_of_builds
 from tests.support.operator import Operator, operator
 from tests.support.policies import (
     LIMIT,
@@ -28,40 +28,16 @@ from tests.support.policies import (
     is_planned,
     last_run,
     policy_spec,
-    push_builds,
 )
 from tests.support.processes import wait_until
 from tests.support.registries import RegistryServer
-
-_BUILDS = 12
-_GOING = _BUILDS - 2
 
 
 @pytest.fixture
 def proxy(registry3: RegistryServer) -> Iterator[FaultyRegistry]:
     """Run a proxy before a registry with ten builds that go."""
-    push_builds(registry3.url, number=_BUILDS)
-    with faulty_registry(registry3.url) as running:
+    with registry_of_builds(registry3) as running:
         yield running
-
-
-def _left(crane: Crane, registry: RegistryServer) -> int:
-    return len(crane.ls(f"{registry.host}/team/app"))
-
-
-@contextmanager
-def _pruning(namespace: Namespace, proxy: FaultyRegistry) -> Iterator[None]:
-    """Have a policy prune, with its first deletion held up within the context."""
-    gate = Gate()
-    namespace.apply(policy_spec(proxy.url, dryRun=False))
-    namespace.planned()
-    proxy.inject(before(gate), method="DELETE", path=".*/manifests/build-.*", times=1)
-    namespace.request_run("now")
-    gate.wait()
-    try:
-        yield
-    finally:
-        gate.open()
 
 
 def _wait_until_heard(namespace: Namespace) -> None:
@@ -70,14 +46,8 @@ def _wait_until_heard(namespace: Namespace) -> None:
     namespace.wait(lambda policy: condition(policy, "Ready") != {}, "a word on the later policy", "later")
 
 
-def _finished(operator: Operator, namespace: Namespace) -> list[str]:
-    """Return the phases of the real runs that ended, as the log tells them."""
-    lines = operator.log_lines(policy=f"{namespace.name}/{NAME}", message="run finished", planOnly=False)
-    return [line["phase"] for line in lines]
-
-
 def _wait_for_end(operator: Operator, namespace: Namespace) -> None:
-    wait_until(lambda: _finished(operator, namespace) != [], LIMIT, "the end of the run", operator.process)
+    wait_until(lambda: finished(operator, namespace) != [], LIMIT, "the end of the run", operator.process)
 
 
 def _suspend(namespace: Namespace) -> None:
@@ -110,17 +80,17 @@ def test_a_policy_that_wants_something_else_stops_its_run_before_the_next_deleti
     change: Callable[[Namespace], None],
     words: str,
 ) -> None:
-    with _pruning(namespace, proxy):
+    with pruning(namespace, proxy):
         change(namespace)
         _wait_until_heard(namespace)
     _wait_for_end(shared_operator, namespace)
     # The deletion that was under way is the only one.
-    assert _left(crane, registry3) == _BUILDS - 1
-    assert _finished(shared_operator, namespace) == ["Interrupted"]
+    assert left(crane, registry3) == BUILDS - 1
+    assert finished(shared_operator, namespace) == ["Interrupted"]
     wait_until(lambda: _interruptions(namespace) != [], LIMIT, "the Event")
     (message,) = _interruptions(namespace)
     assert f"stopped: {words}" in message
-    assert f"1 of {_GOING} planned tags are pruned" in message
+    assert f"1 of {GOING} planned tags are pruned" in message
     if change is _suspend:
         suspended = namespace.wait(lambda it: condition(it, "Ready").get("reason") == "Suspended", "the suspension")
         assert last_run(suspended)["phase"] == "Interrupted"
@@ -130,7 +100,7 @@ def test_a_policy_that_wants_something_else_stops_its_run_before_the_next_deleti
     planned = namespace.handled("now")
     assert last_run(planned)["dryRun"] is True
     assert is_planned(namespace.planned())
-    assert _left(crane, registry3) == _BUILDS - 1
+    assert left(crane, registry3) == BUILDS - 1
 
 
 def _interruptions(namespace: Namespace) -> list[str]:
@@ -140,18 +110,18 @@ def _interruptions(namespace: Namespace) -> list[str]:
 def test_a_deleted_policy_stops_its_run_and_nobody_is_told(
     proxy: FaultyRegistry, registry3: RegistryServer, namespace: Namespace, crane: Crane, shared_operator: Operator
 ) -> None:
-    with _pruning(namespace, proxy):
+    with pruning(namespace, proxy):
         namespace.delete()
         _wait_until_heard(namespace)
     _wait_for_end(shared_operator, namespace)
-    assert _left(crane, registry3) == _BUILDS - 1
-    assert _finished(shared_operator, namespace) == ["Interrupted"]
+    assert left(crane, registry3) == BUILDS - 1
+    assert finished(shared_operator, namespace) == ["Interrupted"]
 
 
 def test_a_policy_of_the_same_name_is_another_one(
     proxy: FaultyRegistry, registry3: RegistryServer, namespace: Namespace, crane: Crane, shared_operator: Operator
 ) -> None:
-    with _pruning(namespace, proxy):
+    with pruning(namespace, proxy):
         namespace.delete()
         namespace.apply(policy_spec(proxy.url, dryRun=False))
         _wait_until_heard(namespace)
@@ -159,10 +129,10 @@ def test_a_policy_of_the_same_name_is_another_one(
     new = namespace.planned()
     assert last_run(new)["dryRun"] is True
     # It may have looked while the deletion was under way.
-    assert new["status"]["plan"]["deletions"] in (_GOING, _GOING - 1)
+    assert new["status"]["plan"]["deletions"] in (GOING, GOING - 1)
     assert "lastHandledRunRequest" not in new["status"]
-    assert _finished(shared_operator, namespace) == ["Interrupted"]
-    assert _left(crane, registry3) == _BUILDS - 1
+    assert finished(shared_operator, namespace) == ["Interrupted"]
+    assert left(crane, registry3) == BUILDS - 1
 
 
 def test_a_policy_that_changes_while_it_is_only_planned_is_planned_anew(
@@ -176,7 +146,7 @@ def test_a_policy_that_changes_while_it_is_only_planned_is_planned_anew(
     gate.open()
     planned = namespace.planned()
     assert planned["status"]["plan"]["observedGeneration"] == 2
-    assert planned["status"]["plan"]["deletions"] == _GOING - 1
+    assert planned["status"]["plan"]["deletions"] == GOING - 1
 
 
 # Restarts
@@ -186,7 +156,7 @@ def test_sigterm_stops_a_run_at_the_next_safe_point_and_the_next_start_ends_it(
     proxy: FaultyRegistry, registry3: RegistryServer, own_namespace: Namespace, crane: Crane, tmp_path: Path
 ) -> None:
     with operator(own_namespace.plane, tmp_path / "first") as first:
-        with _pruning(own_namespace, proxy):
+        with pruning(own_namespace, proxy):
             first.process.signal(signal.SIGTERM)
             wait_until(lambda: "Signal" in first.process.log.read_text(), LIMIT, "the signal's arrival", first.process)
         started = time.monotonic()
@@ -198,42 +168,42 @@ def test_sigterm_stops_a_run_at_the_next_safe_point_and_the_next_start_ends_it(
     assert "stopped: the operator was stopped" in last_run(stopped)["message"]
     assert last_run(stopped)["counts"]["tagsPruned"] == 1
     assert "lastHandledRunRequest" not in stopped["status"]
-    assert _left(crane, registry3) == _BUILDS - 1
+    assert left(crane, registry3) == BUILDS - 1
     with operator(own_namespace.plane, tmp_path / "second") as second:
         done = own_namespace.handled("now")
         assert (last_run(done)["phase"], last_run(done)["dryRun"]) == ("Succeeded", False)
-        assert last_run(done)["counts"]["tagsPruned"] == _GOING - 1
-        assert _left(crane, registry3) == 2
-        assert _finished(second, own_namespace) == ["Succeeded"]
+        assert last_run(done)["counts"]["tagsPruned"] == GOING - 1
+        assert left(crane, registry3) == 2
+        assert finished(second, own_namespace) == ["Succeeded"]
 
 
 def test_the_next_start_says_of_a_run_that_sigkill_cut_short_that_it_was_interrupted(
     proxy: FaultyRegistry, registry3: RegistryServer, own_namespace: Namespace, crane: Crane, tmp_path: Path
 ) -> None:
-    with operator(own_namespace.plane, tmp_path / "first") as first, _pruning(own_namespace, proxy):
+    with operator(own_namespace.plane, tmp_path / "first") as first, pruning(own_namespace, proxy):
         first.process.signal(signal.SIGKILL)
         assert first.process.wait(LIMIT) == -signal.SIGKILL
     assert last_run(own_namespace.policy())["phase"] == "Running"
-    wait_until(lambda: _left(crane, registry3) == _BUILDS - 1, LIMIT, "the deletion that was under way")
+    wait_until(lambda: left(crane, registry3) == BUILDS - 1, LIMIT, "the deletion that was under way")
     # Or the same run, done again, would soon stand in its place.
     _suspend(own_namespace)
     with operator(own_namespace.plane, tmp_path / "second"):
         said = own_namespace.phase("Interrupted")
     assert last_run(said)["message"] == "the operator ended during this run; it is done again"
     assert "completionTime" in last_run(said)
-    assert _left(crane, registry3) == _BUILDS - 1
+    assert left(crane, registry3) == BUILDS - 1
 
 
 def test_a_request_that_sigkill_cut_short_is_done_again(
     proxy: FaultyRegistry, registry3: RegistryServer, own_namespace: Namespace, crane: Crane, tmp_path: Path
 ) -> None:
-    with operator(own_namespace.plane, tmp_path / "first") as first, _pruning(own_namespace, proxy):
+    with operator(own_namespace.plane, tmp_path / "first") as first, pruning(own_namespace, proxy):
         first.process.signal(signal.SIGKILL)
         assert first.process.wait(LIMIT) == -signal.SIGKILL
     with operator(own_namespace.plane, tmp_path / "second"):
         done = own_namespace.handled("now")
     assert (last_run(done)["phase"], last_run(done)["dryRun"]) == ("Succeeded", False)
-    assert _left(crane, registry3) == 2
+    assert left(crane, registry3) == 2
 
 
 def test_nothing_is_pruned_while_the_policy_cannot_be_read_and_the_operator_recovers(
@@ -253,15 +223,15 @@ def test_nothing_is_pruned_while_the_policy_cannot_be_read_and_the_operator_reco
             gate.open()
             # The run's end waits for the API server, which keeps the published plan.
             wait_until(lambda: _stopped(running, own_namespace), LIMIT, "the end of pruning", running.process)
-            left = _left(crane, registry3)
-            assert left > 2
-            assert _finished(running, own_namespace) == []
+            there = left(crane, registry3)
+            assert there > 2
+            assert finished(running, own_namespace) == []
         proxy.heal()
         done = own_namespace.handled("now")
         assert (last_run(done)["phase"], last_run(done)["dryRun"]) == ("Succeeded", False)
-        assert _left(crane, registry3) == 2
-        assert _finished(running, own_namespace) == ["Interrupted", "Succeeded"]
-        assert last_run(done)["counts"]["tagsPruned"] == left - 2
+        assert left(crane, registry3) == 2
+        assert finished(running, own_namespace) == ["Interrupted", "Succeeded"]
+        assert last_run(done)["counts"]["tagsPruned"] == there - 2
         # It hears of changes again, too.
         own_namespace.change({"minTagsPerRepository": 0})
         own_namespace.planned()

@@ -21,7 +21,8 @@ from registry_cleanup.domain.published import Published, decode, encode, nothing
 from registry_cleanup.domain.run import ReportReference
 from registry_cleanup.ports import PlanStore
 from tests.support.naive import Recipe, RuleRecipe
-from tests.support.watched_runs import Recorder, run_once
+from tests.support.watched_runs import run_once
+from tests.support.world import RecordingAudit
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _main() -> None:
         child = os.fork()
         if child == 0:
             recipe, store = _recipe(order["recipe"]), FileStore(Path(order["file"]))
-            asyncio.run(run_once(recipe, order["repository"], order["url"], store, Recorder()))
+            asyncio.run(run_once(recipe, order["repository"], order["url"], store, RecordingAudit()))
             os._exit(0)
         _say(child)
         _say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

@@ -10,19 +10,17 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from random import Random
 
 from aiohttp import web
-from typing_extensions import override
 
-from registry_cleanup.domain.deletion import ItemOutcome, Outcome, UntaggedOutcome
-from registry_cleanup.domain.plan import RepositoryPlan
+from registry_cleanup.domain.deletion import Outcome
 from registry_cleanup.domain.published import Published, nothing_published
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.report import read_report
-from registry_cleanup.domain.run import Failure, Phase, RunOrder, RunReport, Trigger
-from registry_cleanup.ports import Audit, Guard, PlanStore, Registry, World
+from registry_cleanup.domain.run import Phase, RunOrder, RunReport, Trigger
+from registry_cleanup.ports import Audit, PlanStore, Registry, World
 from registry_cleanup.registry.transport import Limits
 from registry_cleanup.runner import Runner
 from tests.support.clients import QUICK, SystemClock, opened
@@ -31,7 +29,7 @@ from tests.support.generated_registry import Changes, Yard, seeded
 from tests.support.http import Answer
 from tests.support.naive import Recipe, read
 from tests.support.processes import wait_until
-from tests.support.world import FixedClaims, FixedRivals, FixedUse, MemoryStore
+from tests.support.world import FixedClaims, FixedGuard, FixedRivals, FixedUse, MemoryStore, RecordingAudit
 
 Meddle = Callable[[web.Request, Forward], Awaitable[web.StreamResponse | None]]
 """Does something before a request is passed on; a response is sent in place of the registry's."""
@@ -45,48 +43,6 @@ STALL = 1.3
 """Seconds of silence that are too many for those limits."""
 
 _MANIFEST = re.compile(r"/v2/.+/manifests/([^/]+)")
-
-
-class Willing(Guard):
-    """Wants every deletion, by a clock that is ours."""
-
-    @override
-    async def clock_offset(self) -> timedelta | None:
-        return timedelta(0)
-
-    @override
-    async def proceed(self) -> None:
-        return
-
-
-@dataclass
-class Recorder(Audit):
-    """Remembers what was written down."""
-
-    plans: list[RepositoryPlan] = field(default_factory=list)
-    outcomes: list[ItemOutcome] = field(default_factory=list)
-    manifests: list[UntaggedOutcome] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-
-    @override
-    def planned(self, plan: RepositoryPlan) -> None:
-        self.plans.append(plan)
-
-    @override
-    def outcome(self, repository: str, outcome: ItemOutcome) -> None:
-        self.outcomes.append(outcome)
-
-    @override
-    def untagged(self, repository: str, outcome: UntaggedOutcome) -> None:
-        self.manifests.append(outcome)
-
-    @override
-    def failure(self, failure: Failure) -> None:
-        self.failures.append(failure)
-
-    @override
-    def finished(self, report: RunReport) -> None:
-        return
 
 
 @dataclass(frozen=True)
@@ -174,7 +130,7 @@ class Done:
     present: set[str]
     published: Published
     report: RunReport | None
-    audit: Recorder
+    audit: RecordingAudit
     watch: Watch
     changes: Changes
     after: dict[str, str]
@@ -230,7 +186,7 @@ class Scene:
 
     def run(self, meddler: Meddler | None = None, *, plan_only: bool = False, limits: Limits = QUICK) -> Done:
         """Run the policy while `meddler` meddles; the result is checked for what is true of every run."""
-        audit = Recorder()
+        audit = RecordingAudit()
 
         def run() -> RunReport:
             where, url = self.yard.repository, self.proxy.url
@@ -238,7 +194,7 @@ class Scene:
 
         return self.watch(run, audit, meddler)
 
-    def watch(self, run: Callable[[], RunReport | None], audit: Recorder, meddler: Meddler | None = None) -> Done:
+    def watch(self, run: Callable[[], RunReport | None], audit: RecordingAudit, meddler: Meddler | None = None) -> Done:
         """Let `run` happen, which says nothing where it was killed, and check it."""
         before, present, published = self.yard.tags(), self.yard.present(), self.store.published
         changes, watch = Changes(self.yard, self.random, self.by_digest, dict(before)), Watch(self.yard)
@@ -332,7 +288,7 @@ async def run_once(
     def connect() -> AbstractAsyncContextManager[Registry]:
         return opened(url, limits=limits, repositories=policy.repositories.literals)
 
-    world = World(Willing(), audit, SystemClock(), store, FixedUse(), FixedRivals(), FixedClaims())
+    world = World(FixedGuard(), audit, SystemClock(), store, FixedUse(), FixedRivals(), FixedClaims())
     order = RunOrder("run", Trigger.REQUEST, plan_only, datetime.now(UTC))
     return await Runner(policy, connect, world).run(order)
 

@@ -3,16 +3,30 @@
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from typing_extensions import override
 
 from registry_cleanup.domain.conflict import Rival
+from registry_cleanup.domain.deletion import ItemOutcome, Outcome, UntaggedOutcome
 from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
+from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.published import Published
 from registry_cleanup.domain.reference import Digest
-from registry_cleanup.domain.run import ReportReference, RunOrder, ScanSummary
-from registry_cleanup.ports import Claims, PlanStore, Registry, Rivals, RunError, Scan, Visit, Workloads
+from registry_cleanup.domain.run import Failure, ReportReference, RunOrder, RunReport, ScanSummary
+from registry_cleanup.ports import (
+    Audit,
+    Claims,
+    Guard,
+    InterruptedRunError,
+    PlanStore,
+    Registry,
+    Rivals,
+    RunError,
+    Scan,
+    Visit,
+    Workloads,
+)
 
 _NOTHING_FOUND = ScanSummary(0)
 
@@ -144,3 +158,77 @@ class LongPublished(Published):
 def long_published(uid: str = "a-uid") -> MemoryStore:
     """Return a store that lets everything pass that a plan holds."""
     return MemoryStore(LongPublished(uid, "0" * 64, datetime.fromtimestamp(0, UTC)))
+
+
+@dataclass
+class FixedGuard(Guard):
+    """Lets a number of steps pass, then stops the run.
+
+    Attributes:
+        offset: Of the API server's clock.
+        steps: That pass.
+        doubted: Why runs may only plan.
+        halted: Whether the run must stop for what is known without asking anybody.
+    """
+
+    offset: timedelta | None = timedelta(0)
+    steps: int = 1_000_000
+    doubted: Failure | None = None
+    halted: bool = False
+
+    @override
+    async def doubt(self) -> Failure | None:
+        return self.doubted
+
+    @override
+    def unless_halted(self) -> None:
+        if self.halted:
+            raise InterruptedRunError("the Lease was lost")
+
+    @override
+    async def clock_offset(self) -> timedelta | None:
+        return self.offset
+
+    @override
+    async def proceed(self) -> None:
+        self.steps -= 1
+        if self.steps < 0:
+            raise InterruptedRunError("the policy was suspended")
+
+
+@dataclass
+class RecordingAudit(Audit):
+    """Remembers what was written down.
+
+    Attributes:
+        outcomes: Of planned tags, in order.
+        ends: The same, as repository, tag and outcome.
+    """
+
+    plans: list[RepositoryPlan] = field(default_factory=list)
+    outcomes: list[ItemOutcome] = field(default_factory=list)
+    ends: list[tuple[str, str, Outcome]] = field(default_factory=list)
+    manifests: list[UntaggedOutcome] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    reports: list[RunReport] = field(default_factory=list)
+
+    @override
+    def planned(self, plan: RepositoryPlan) -> None:
+        self.plans.append(plan)
+
+    @override
+    def outcome(self, repository: str, outcome: ItemOutcome) -> None:
+        self.outcomes.append(outcome)
+        self.ends.append((repository, outcome.tag, outcome.outcome))
+
+    @override
+    def untagged(self, repository: str, outcome: UntaggedOutcome) -> None:
+        self.manifests.append(outcome)
+
+    @override
+    def failure(self, failure: Failure) -> None:
+        self.failures.append(failure)
+
+    @override
+    def finished(self, report: RunReport) -> None:
+        self.reports.append(report)

@@ -35,19 +35,18 @@ from registry_cleanup.domain.run import (
     Trigger,
 )
 from registry_cleanup.ports import (
-    Audit,
     Claims,
     Clock,
-    Guard,
     InterruptedRunError,
     Proceed,
     Registry,
     RunError,
     World,
+    no_objection,
 )
 from registry_cleanup.runner import Runner
 from tests.support.builders import NOW, digest, image, in_use, inventory, patterns, planned, policy, rule, selector
-from tests.support.world import FixedClaims, FixedRivals, FixedUse, MemoryStore
+from tests.support.world import FixedClaims, FixedGuard, FixedRivals, FixedUse, MemoryStore, RecordingAudit
 
 _POLICY = policy(rule(name="builds", days=30))
 _BROKEN = RunError(Failure("MalformedAnswer", "an answer is no JSON", reachable=True))
@@ -148,66 +147,6 @@ class _Registry(Registry):
 
 
 @dataclass
-class _Guard(Guard):
-    """Lets a number of steps pass, then stops the run."""
-
-    offset: timedelta | None = timedelta(0)
-    steps: int = 1000
-    doubted: Failure | None = None
-    halted: bool = False
-
-    @override
-    async def doubt(self) -> Failure | None:
-        return self.doubted
-
-    @override
-    def unless_halted(self) -> None:
-        if self.halted:
-            raise InterruptedRunError("the Lease was lost")
-
-    @override
-    async def clock_offset(self) -> timedelta | None:
-        return self.offset
-
-    @override
-    async def proceed(self) -> None:
-        self.steps -= 1
-        if self.steps < 0:
-            raise InterruptedRunError("the policy was suspended")
-
-
-@dataclass
-class _Audit(Audit):
-    """Remembers what was written down."""
-
-    plans: list[RepositoryPlan] = field(default_factory=list)
-    outcomes: list[tuple[str, str, Outcome]] = field(default_factory=list)
-    manifests: list[UntaggedOutcome] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    reports: list[RunReport] = field(default_factory=list)
-
-    @override
-    def planned(self, plan: RepositoryPlan) -> None:
-        self.plans.append(plan)
-
-    @override
-    def outcome(self, repository: str, outcome: ItemOutcome) -> None:
-        self.outcomes.append((repository, outcome.tag, outcome.outcome))
-
-    @override
-    def untagged(self, repository: str, outcome: UntaggedOutcome) -> None:
-        self.manifests.append(outcome)
-
-    @override
-    def failure(self, failure: Failure) -> None:
-        self.failures.append(failure)
-
-    @override
-    def finished(self, report: RunReport) -> None:
-        self.reports.append(report)
-
-
-@dataclass
 class _Clock(Clock):
     """Stands still until a test moves it on."""
 
@@ -231,8 +170,8 @@ async def _run(
     registry: _Registry,
     *,
     plan_only: bool = False,
-    guard: _Guard | None = None,
-    audit: _Audit | None = None,
+    guard: FixedGuard | None = None,
+    audit: RecordingAudit | None = None,
     what: Policy = _POLICY,
     login: RunError | None = None,
     store: MemoryStore | None = None,
@@ -251,8 +190,8 @@ async def _run(
         yield registry
 
     world = World(
-        guard or _Guard(),
-        audit or _Audit(),
+        guard or FixedGuard(),
+        audit or RecordingAudit(),
         clock or _Clock(),
         store or _published_before(registry, what),
         workloads or FixedUse(),
@@ -394,11 +333,11 @@ async def test_tags_that_a_rule_owns_are_counted_as_matched() -> None:
 
 
 async def test_what_was_planned_is_pruned_and_written_down() -> None:
-    registry, audit = _Registry(_TWO), _Audit()
+    registry, audit = _Registry(_TWO), RecordingAudit()
     report = await _run(registry, audit=audit)
     assert report.phase is Phase.SUCCEEDED
     assert sorted(registry.pruned) == ["team/a:a1", "team/a:a2", "team/b:b1"]
-    assert sorted(audit.outcomes) == [
+    assert sorted(audit.ends) == [
         ("team/a", "a1", Outcome.PRUNED),
         ("team/a", "a2", Outcome.PRUNED),
         ("team/b", "b1", Outcome.PRUNED),
@@ -430,7 +369,7 @@ async def test_what_others_took_away_is_not_counted_as_pruned() -> None:
 
 
 async def test_a_repository_that_cannot_be_read_is_not_pruned_and_others_go_on() -> None:
-    registry, audit = _Registry({"team/x": _BROKEN, **_TWO}), _Audit()
+    registry, audit = _Registry({"team/x": _BROKEN, **_TWO}), RecordingAudit()
     report = await _run(registry, audit=audit)
     assert report.phase is Phase.PARTIAL
     assert "team/x" not in registry.visited
@@ -579,7 +518,7 @@ async def test_clocks_that_differ_block_the_run_and_nothing_is_pruned(
     registry_offset: timedelta | None, server_offset: timedelta | None
 ) -> None:
     registry = _Registry(_TWO, offset=registry_offset)
-    report = await _run(registry, guard=_Guard(server_offset))
+    report = await _run(registry, guard=FixedGuard(server_offset))
     assert report.phase is Phase.BLOCKED
     assert [failure.reason for failure in report.failures] == ["ClockSkew"]
     assert registry.visited == []
@@ -590,14 +529,14 @@ async def test_clocks_that_differ_block_the_run_and_nothing_is_pruned(
 
 @pytest.mark.parametrize("offset", [None, timedelta(0), timedelta(minutes=5), timedelta(minutes=-5)])
 async def test_clocks_that_differ_little_or_tell_nothing_block_nothing(offset: timedelta | None) -> None:
-    report = await _run(_Registry(_TWO, offset=offset), guard=_Guard(offset))
+    report = await _run(_Registry(_TWO, offset=offset), guard=FixedGuard(offset))
     assert (report.phase, report.counts.tags_pruned) == (Phase.SUCCEEDED, 3)
 
 
 @pytest.mark.parametrize(("deletions", "pruned"), [(0, 0), (1, 1), (2, 2)])
 async def test_a_run_is_interrupted_before_its_next_deletion_and_tells_what_it_did(deletions: int, pruned: int) -> None:
     registry = _Registry(_TWO)
-    report = await _run(registry, guard=_Guard(steps=2 + deletions))  # two to plan the repositories
+    report = await _run(registry, guard=FixedGuard(steps=2 + deletions))  # two to plan the repositories
     assert report.phase is Phase.INTERRUPTED
     assert len(registry.pruned) == report.counts.tags_pruned == pruned
     assert report.counts.tags_skipped == 3 - pruned
@@ -609,24 +548,24 @@ _OTHER_CRD = Failure("CRDMismatch", "the served CRD is another one", mendable=Tr
 
 async def test_a_run_that_may_only_plan_publishes_its_plan_prunes_nothing_and_uses_up_no_approval() -> None:
     registry, store = _Registry(_TWO), MemoryStore(nothing_published("a-uid"))
-    report = await _run(registry, guard=_Guard(doubted=_OTHER_CRD), store=store)
+    report = await _run(registry, guard=FixedGuard(doubted=_OTHER_CRD), store=store)
     assert report.phase is Phase.BLOCKED
     assert report.failures == (_OTHER_CRD,)
     assert registry.visited == []
     assert report.plan is not None
     assert store.published.hash == report.plan.hash
-    approved = await _run(registry, guard=_Guard(doubted=_OTHER_CRD), store=store, approval=report.plan.hash)
+    approved = await _run(registry, guard=FixedGuard(doubted=_OTHER_CRD), store=store, approval=report.plan.hash)
     assert not approved.approval_taken
 
 
 async def test_a_dry_run_tells_that_runs_only_plan_and_does_not_fail_for_that() -> None:
-    report = await _run(_Registry(_TWO), plan_only=True, guard=_Guard(doubted=_OTHER_CRD))
+    report = await _run(_Registry(_TWO), plan_only=True, guard=FixedGuard(doubted=_OTHER_CRD))
     assert (report.phase, report.failures) == (Phase.SUCCEEDED, ())
     assert "a run that prunes would be blocked: the served CRD is another one" in report.message
 
 
 async def test_what_stops_a_run_while_it_waits_for_the_watch_of_pods_stops_it_before_the_deletion() -> None:
-    registry, guard = _Registry(_TWO), _Guard()
+    registry, guard = _Registry(_TWO), FixedGuard()
 
     class _Slow(FixedUse):
         @override
@@ -642,7 +581,7 @@ async def test_what_stops_a_run_while_it_waits_for_the_watch_of_pods_stops_it_be
 @pytest.mark.parametrize("plan_only", [True, False])
 async def test_a_run_that_is_interrupted_while_it_plans_has_no_plan(*, plan_only: bool) -> None:
     registry = _Registry(_TWO)
-    report = await _run(registry, plan_only=plan_only, guard=_Guard(steps=1))
+    report = await _run(registry, plan_only=plan_only, guard=FixedGuard(steps=1))
     assert (report.phase, report.plan) == (Phase.INTERRUPTED, None)
     assert (registry.read, registry.visited) == (["team/a"], [])
 
@@ -700,7 +639,7 @@ async def test_an_interruption_in_one_repository_stops_the_others_before_their_n
     meeting = _Rendezvous(3)
     meeting.go_on.set()
     registry = _Registry(_FOUR, at_once=3, pace=meeting, left=Aftermath(2, Collector.ACTIVE))
-    guard = _Guard(steps=4 + 2)  # four to plan; two of the three first looks pass, the third is refused
+    guard = FixedGuard(steps=4 + 2)  # four to plan; two of the three first looks pass, the third is refused
     report = await _run(registry, guard=guard)
     assert report.phase is Phase.INTERRUPTED
     assert (len(registry.pruned), report.counts.tags_pruned, report.counts.tags_skipped) == (2, 2, 6)
@@ -713,7 +652,7 @@ async def test_a_guard_is_not_asked_again_once_the_run_is_stopped() -> None:
     meeting = _Rendezvous(4)
     meeting.go_on.set()
     registry = _Registry(_FOUR, at_once=4, pace=meeting)
-    guard = _Guard(steps=4 + 1)
+    guard = FixedGuard(steps=4 + 1)
     await _run(registry, guard=guard)
     assert guard.steps == -1
     assert len(registry.pruned) == 1
@@ -1134,7 +1073,7 @@ async def test_two_runs_that_count_on_each_others_tags_do_not_empty_a_repository
 
     async def run(letter: str) -> RunReport:
         what = policy(rule(f"{letter}.*", days=30), minimum_tags=1, uid=letter)
-        claims = RunClaims(book, letter, nullcontext, lambda: None) if claimed else FixedClaims()
+        claims = RunClaims(book, letter, nullcontext, no_objection) if claimed else FixedClaims()
         return await _run(registry, what=what, store=_published_before(registry, what), claims=claims)
 
     reports = await asyncio.gather(run("x"), run("y"))
@@ -1204,12 +1143,12 @@ async def test_a_policy_that_does_without_does_not_look_at_what_is_in_use() -> N
 
 async def test_what_pods_use_since_the_scan_stays() -> None:
     registry = _Registry(_TWO)
-    audit = _Audit()
+    audit = RecordingAudit()
     store = _published_before(registry, _POLICY)
     use = FixedUse(later=in_use("team/a/a1", tags=["b1"], repository="team/b"))
     report = await _run(registry, workloads=use, audit=audit, store=store)
     assert registry.pruned == ["team/a:a2"]
-    assert [outcome for outcome in audit.outcomes if outcome[2] is Outcome.NOW_IN_USE] == [
+    assert [outcome for outcome in audit.ends if outcome[2] is Outcome.NOW_IN_USE] == [
         ("team/a", "a1", Outcome.NOW_IN_USE),
         ("team/b", "b1", Outcome.NOW_IN_USE),
     ]
@@ -1253,7 +1192,7 @@ async def test_what_is_found_only_as_its_subject_goes_stays_where_it_is_in_use()
                 outcome = Outcome.PRUNED if await proceed(digest(word), ()) else Outcome.NOW_IN_USE
                 yield UntaggedOutcome(digest(word), outcome)
 
-    audit = _Audit()
+    audit = RecordingAudit()
     await _run(Finding(_TWO), what=_POLICY, workloads=FixedUse(in_use("used signature")), audit=audit)
     assert [each.outcome for each in audit.manifests] == [Outcome.PRUNED, Outcome.NOW_IN_USE] * 2
 
@@ -1305,7 +1244,7 @@ async def test_what_is_held_back_is_in_the_report() -> None:
 async def test_an_interrupted_run_reports_what_it_did() -> None:
     registry = _Registry(_TWO)
     store = _published_before(registry, _POLICY)
-    report = await _run(registry, guard=_Guard(steps=3), store=store)
+    report = await _run(registry, guard=FixedGuard(steps=3), store=store)
     assert report.phase is Phase.INTERRUPTED
     ends = [line["tag"] for line in read_report(store.content) if line["type"] == "outcome"]
     assert [f"team/a:{tag}" for tag in ends] == registry.pruned
@@ -1345,7 +1284,7 @@ async def test_what_cannot_be_planned_in_time_is_not_pruned_and_the_rest_is() ->
     registry = _Registry(_FOUR, reading=_never_reads("team/c"))
     store = _published_before(registry, _POLICY)
     before = store.published
-    audit = _Audit()
+    audit = RecordingAudit()
     report = await _run(registry, time=_TIME, store=store, audit=audit)
     assert report.phase is Phase.PARTIAL
     assert sorted(registry.pruned) == ["team/a:a1", "team/a:a2", "team/b:b1", "team/b:b2"]
@@ -1462,7 +1401,7 @@ async def test_a_timeout_is_told_before_whatever_else_went_wrong() -> None:
 
 
 async def test_an_interrupted_run_does_not_move_where_the_next_one_begins() -> None:
-    report = await _run(_Registry(_FOUR), guard=_Guard(steps=5), first="team/c")
+    report = await _run(_Registry(_FOUR), guard=FixedGuard(steps=5), first="team/c")
     assert (report.phase, report.next_repository) == (Phase.INTERRUPTED, "team/c")
 
 
@@ -1503,7 +1442,7 @@ async def test_a_run_begins_where_the_last_one_stopped_after_waiting_too() -> No
 
 
 async def test_what_speaks_against_a_run_ends_the_reading_of_a_large_repository() -> None:
-    guard = _Guard()
+    guard = FixedGuard()
 
     async def reading(_repository: str) -> None:
         guard.halted = True

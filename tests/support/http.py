@@ -1,6 +1,7 @@
 """Servers of the tests' own: aiohttp in a thread, on a free loopback port, with a record of what came in."""
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -126,18 +127,16 @@ def serve(
         application.router.add_route("*", "/{path:.*}", handler)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_LIMIT)
         await runner.setup()
-        server = runner.server
+        listener = socket.create_server(("127.0.0.1", 0))
         try:
-            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=_context(certificate, client_authority))
+            site = web.SockSite(runner, listener, ssl_context=_context(certificate, client_authority))
             await site.start()
-            started.set_result(site.port)
+            started.set_result(listener.getsockname()[1])
             await stop.wait()
         finally:
+            await _stop_accepting(listener)
             await runner.cleanup()
-            # One that was accepted as the server closed is made only now, and closed by nobody.
-            await asyncio.sleep(0)
-            late = [handler.transport for handler in server.connections] if server is not None else []
-            await _abort([*connections, *(transport for transport in late if transport is not None)])
+            await _abort(connections)
             await cleanup()
 
     def work() -> None:
@@ -159,6 +158,16 @@ def serve(
         thread.join()
     if bugs:
         raise ExceptionGroup("a server of the tests raised", bugs)
+
+
+async def _stop_accepting(listener: socket.socket) -> None:
+    """Shut the door before the server closes, and let those through that came in.
+
+    A connection that asyncio accepts while its server closes is never made, and nobody closes its socket.
+    """
+    asyncio.get_running_loop().remove_reader(listener)
+    for _turn in ("asyncio makes the connections that it accepted", "the server hears of them"):
+        await asyncio.sleep(0)
 
 
 async def _abort(connections: Iterable[asyncio.Transport]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -16,6 +17,7 @@ import stamina
 
 from registry_cleanup.domain.trust import link_local
 from registry_cleanup.ports import Clock, Observer, Passage
+from registry_cleanup.registry.connections import AddressError, AiohttpTransport
 from registry_cleanup.registry.errors import (
     KNOWN_CODES,
     ForbiddenAddressError,
@@ -31,6 +33,7 @@ from registry_cleanup.registry.errors import (
 _THROTTLED = 429
 _TRANSIENT = frozenset({500, 502, 503, 504})
 _REPEATABLE = frozenset({"GET", "HEAD"})
+_HEADERS = {"User-Agent": "registry-cleanup", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
 
 
 Ready: TypeAlias = Callable[[], Awaitable[None]]
@@ -121,23 +124,18 @@ class Transport:
         `observer` is told of every request, repetitions included. No connection is opened to an address that is
         `forbidden`, whatever name leads to it.
         """
-        self._forbidden = forbidden
         self._clock = clock
         self._passage = passage
         self._observer = observer
         self._limits = limits
-        self._client = httpx.AsyncClient(
-            verify=tls,
-            follow_redirects=False,
-            timeout=httpx.Timeout(limits.read, connect=limits.connect, pool=None),
-            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-            headers={"User-Agent": "registry-cleanup"},
-        )
+        # Without httpx's client: its cookies, redirects and logins are not wanted, and cost as much as the rest.
+        self._wire = AiohttpTransport(tls, max_connections, forbidden)
+        self._extensions = {"timeout": {"connect": limits.connect, "read": limits.read}}
         self.clock_offset: timedelta | None = None
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._wire.aclose()
 
     async def request(
         self,
@@ -182,9 +180,10 @@ class Transport:
         repeatable = method in _REPEATABLE
         status: int | None = None
         try:
+            request = httpx.Request(method, url, headers={**_HEADERS, **headers}, extensions=self._extensions)
             async with (
                 asyncio.timeout(self._limits.total),
-                self._client.stream(method, url, headers=headers, extensions={"trace": self._look}) as response,
+                aclosing(await self._wire.handle_async_request(request)) as response,
             ):
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
@@ -205,19 +204,6 @@ class Transport:
         answer = Answer(response.status_code, response.headers, bytes(body))
         self._note_clock(answer)
         return _sorted_out(answer, repeatable=repeatable)
-
-    async def _look(self, event: str, info: Mapping[str, Any]) -> None:
-        """See where a new connection leads, before anything is sent: a name may resolve to any address."""
-        if event != "connection.connect_tcp.complete":
-            return
-        stream = info["return_value"]
-        address = stream.get_extra_info("server_addr")
-        if address is not None and self._forbidden(str(address[0]).partition("%")[0]):
-            await stream.aclose()
-            raise ForbiddenAddressError(
-                f"the name of the registry or of its token service leads to {address[0]}, a link-local address, with "
-                "which the operator never talks; check spec.registry.url and the DNS"
-            )
 
     def _wait(self, error: Exception) -> bool | float:
         """Tell stamina whether to try again: not at all, after its own back-off, or after so many seconds."""
@@ -276,6 +262,11 @@ def _connect_failure(error: httpx.ConnectError) -> Exception:
     """Tell an untrusted certificate, which waiting does not cure, from a host that does not answer."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, AddressError):
+            return ForbiddenAddressError(
+                f"the name of the registry or of its token service leads to {cause.address}, a link-local address, "
+                "with which the operator never talks; check spec.registry.url and the DNS"
+            )
         if isinstance(cause, ssl.SSLCertVerificationError):
             return TLSError(
                 f"the registry's certificate is not trusted ({cause.verify_message}); name its CA in "

@@ -8,6 +8,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from registry_cleanup.width import Width
+
 Monotonic = Callable[[], float]
 """Seconds by a clock that nobody sets."""
 
@@ -46,9 +48,15 @@ class Gate:
         waiting: how many wait.
     """
 
-    def __init__(self, most: int, per_second: float = 0.0, clock: Monotonic = time.monotonic) -> None:
-        """Let `most` through at a time, and `per_second` in a second; 0 for any number."""
-        self._most = most
+    def __init__(
+        self, most: int, per_second: float = 0.0, clock: Monotonic = time.monotonic, width: Width | None = None
+    ) -> None:
+        """Let `most` through at a time, and `per_second` in a second; 0 for any number.
+
+        Where there is a `width`, it says how many of `most` it is good to let through.
+        """
+        self._most = most if width is None else width.limit
+        self._width = width
         self._pace = Pace(per_second) if per_second > 0 else None
         self._clock = clock
         self._lines: OrderedDict[str, OrderedDict[asyncio.Future[None], None]] = OrderedDict()
@@ -78,8 +86,11 @@ class Gate:
                 return
         await self._queue(_FIRST if first else namespace)
 
-    def leave(self) -> None:
-        """Give the place back."""
+    def leave(self, *, overloaded: bool = False) -> None:
+        """Give the place back; say whether that for which it was taken showed that too many are let through."""
+        if self._width is not None:
+            self._width.answered(self._clock(), self.under_way, overloaded=overloaded)
+            self._most = self._width.limit
         self.under_way -= 1
         if self.waiting:
             self._let_in()

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from registry_cleanup.gate import Gate, Monotonic, Pace
 from registry_cleanup.ports import Passage
+from registry_cleanup.width import Width
 
 
 class OwnLimits:
@@ -60,9 +61,9 @@ class Lane(Passage):
             raise
 
     @override
-    def leave(self) -> None:
+    def leave(self, *, overloaded: bool = False) -> None:
         if self._gate is not None:
-            self._gate.leave()
+            self._gate.leave(overloaded=overloaded)
         self._own.gate.leave()
 
     @override
@@ -75,7 +76,10 @@ class Gates:
     """The gates of all registries that somebody has to do with; those of others go away."""
 
     def __init__(self, most: int, per_second: float = 0.0, clock: Monotonic = time.monotonic) -> None:
-        """Let `most` requests be under way at each registry at a time, and `per_second` begin; 0 for any number."""
+        """Let `most` requests be under way at each registry at a time, and `per_second` begin; 0 for any number.
+
+        Of `most`, each registry gets as many as it takes well.
+        """
         self._most = most
         self._per_second = per_second
         self._clock = clock
@@ -100,7 +104,7 @@ class Gates:
         """Open the way of a run of `namespace` to `registry` (`host:port`)."""
         self._sweep()
         if registry not in self._gates:
-            self._gates[registry] = Gate(self._most, self._per_second, self._clock)
+            self._gates[registry] = Gate(self._most, self._per_second, self._clock, Width(self._most))
         self._users[registry] = self._users.get(registry, 0) + 1
         try:
             yield Lane(self._gates[registry], namespace, own)

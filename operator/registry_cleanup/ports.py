@@ -126,8 +126,8 @@ class Passage(Protocol):
             first: whether it goes before all others that wait, since it follows a look that must not grow old.
         """
 
-    def leave(self) -> None:
-        """Say that a request has ended, however it did."""
+    def leave(self, *, overloaded: bool = False) -> None:
+        """Say that a request has ended, however it did, and whether that showed that too many are under way."""
 
     def follow(self) -> None:
         """Count a request that follows another at once: the next one waits for both."""

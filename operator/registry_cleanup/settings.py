@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     in_use_scope: Literal["Cluster", "Namespaces"] = "Cluster"
 
     concurrent_runs: int = Field(default=4, ge=1, le=100)
-    concurrent_requests: int = Field(default=8, ge=1, le=256)
+    concurrent_requests: int = Field(default=16, ge=1, le=256)
     health_port: int = Field(default=8080, ge=0, le=65535)
     log_format: Literal["json", "text"] = "json"
     service_account: str = Field(

@@ -101,9 +101,9 @@ class _Held(Lane):
         self.inside += 1
 
     @override
-    def leave(self) -> None:
+    def leave(self, *, overloaded: bool = False) -> None:
         self.inside -= 1
-        super().leave()
+        super().leave(overloaded=overloaded)
 
 
 async def test_a_deletion_that_waits_for_its_turn_is_asked_about_only_when_that_has_come(setting: Setting) -> None:

@@ -5,8 +5,10 @@ import ssl
 
 import pytest
 from aiohttp import web
+from typing_extensions import override
 
 from registry_cleanup.domain.trust import link_local
+from registry_cleanup.lanes import Lane, OwnLimits
 from registry_cleanup.registry.errors import ForbiddenAddressError
 from registry_cleanup.registry.transport import Transport
 from tests.support.clients import QUICK, SystemClock, free
@@ -74,3 +76,40 @@ async def test_a_connection_is_looked_at_once_and_then_used_again() -> None:
 )
 def test_link_local_addresses_are_the_forbidden_ones(address: str, *, forbidden: bool) -> None:
     assert link_local(address) is forbidden
+
+
+@pytest.mark.parametrize(("bypassed", "through_proxy"), [("", True), ("127.0.0.1", False)])
+async def test_requests_go_through_the_proxy_that_the_environment_names_unless_it_excepts_the_host(
+    monkeypatch: pytest.MonkeyPatch, bypassed: str, *, through_proxy: bool
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with serve(_answer) as proxy, serve(_answer) as server:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", bypassed)
+        transport = Transport(SystemClock(), ssl.create_default_context(), free(1), max_connections=1, limits=QUICK)
+        assert (await transport.request("GET", f"{server.url}/v2/", {})).status == 200
+        await transport.close()
+    assert (len(proxy.requests), len(server.requests)) == ((1, 0) if through_proxy else (0, 1))
+
+
+async def test_every_attempt_is_counted_and_an_overload_is_told_at_the_gate() -> None:
+    statuses = iter([503, 429, 200])
+    told: list[bool] = []
+
+    class Told(Lane):
+        @override
+        def leave(self, *, overloaded: bool = False) -> None:
+            told.append(overloaded)
+            super().leave(overloaded=overloaded)
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.json_response({}, status=next(statuses))
+
+    with serve(answer) as server:
+        lane = Told(None, "tests", OwnLimits(1))
+        transport = Transport(SystemClock(), ssl.create_default_context(), lane, max_connections=1, limits=QUICK)
+        assert (await transport.request("GET", f"{server.url}/v2/", {})).status == 200
+        await transport.close()
+    assert (transport.sent, told) == (3, [True, True, False])

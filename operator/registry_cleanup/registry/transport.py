@@ -106,6 +106,7 @@ class Transport:
 
     Attributes:
         clock_offset: the server's clock minus ours, by the `Date` of its first answer; None before.
+        sent: number of requests so far, repetitions included.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Transport:
         self._wire = AiohttpTransport(tls, max_connections, forbidden)
         self._extensions = {"timeout": {"connect": limits.connect, "read": limits.read}}
         self.clock_offset: timedelta | None = None
+        self.sent = 0
 
     async def close(self) -> None:
         """Close all connections."""
@@ -165,13 +167,17 @@ class Transport:
             ):
                 with attempt:
                     await self._passage.enter(first=ready is not None)
+                    overloaded = False
                     try:
                         if ready is not None:
                             await ready()
                         most, again = most_bytes or self._limits.most_bytes, attempt.num > 1
                         return await self._once(method, url, headers, most, again=again)
+                    except (_RetryableError, ServerFaultError, UnreachableError):
+                        overloaded = True
+                        raise
                     finally:
-                        self._passage.leave()
+                        self._passage.leave(overloaded=overloaded)
         except _RetryableError as spent:
             raise spent.error from spent.__cause__
         raise AssertionError("unreachable: retry_context either returns or raises")
@@ -179,6 +185,7 @@ class Transport:
     async def _once(self, method: str, url: str, headers: Mapping[str, str], most_bytes: int, *, again: bool) -> Answer:
         repeatable = method in _REPEATABLE
         status: int | None = None
+        self.sent += 1
         try:
             request = httpx.Request(method, url, headers={**_HEADERS, **headers}, extensions=self._extensions)
             async with (

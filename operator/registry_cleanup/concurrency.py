@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from itertools import islice
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
@@ -28,6 +30,28 @@ async def for_each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[Non
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def in_order(
+    items: Iterable[_Item], work: Callable[[_Item], Coroutine[None, None, _Result]], at_a_time: int
+) -> AsyncGenerator[tuple[_Item, asyncio.Task[_Result]], None]:
+    """Do `work` on `at_a_time` items at a time, and yield each item with its task when that has ended, in their order.
+
+    What was begun further on is given up where nobody goes on to the end.
+    """
+    pending = iter(items)
+    begun: deque[tuple[_Item, asyncio.Task[_Result]]] = deque()
+    try:
+        while True:
+            begun.extend((item, asyncio.ensure_future(work(item))) for item in islice(pending, at_a_time - len(begun)))
+            if not begun:
+                return
+            await asyncio.wait({begun[0][1]})
+            yield begun.popleft()
+    finally:
+        for _, task in begun:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in begun), return_exceptions=True)
 
 
 async def unless(look: Callable[[], None], work: Coroutine[None, None, _Result]) -> _Result:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from registry_cleanup.apply import Apply
-from registry_cleanup.concurrency import unless
+from registry_cleanup.concurrency import in_order, unless
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.conflict import Rival, conflicts, with_rivals, yields
 from registry_cleanup.domain.guards import guard
@@ -27,6 +27,9 @@ from registry_cleanup.domain.tally import Tally
 from registry_cleanup.ports import InterruptedRunError, Registry, RunError, Scan, TimedOutError, World
 
 _Result = TypeVar("_Result")
+# While one is planned, others are read: a repository's last answers and its planning leave the registry idle. Memory
+# is that of so many repositories.
+_REPOSITORIES_AT_A_TIME = 4
 _SKEWED = Failure(
     "ClockSkew",
     "the clocks of the operator, the API server and the registry differ by more than 5 minutes, so no age can be "
@@ -39,11 +42,17 @@ class Runner:
     """Runs one policy at one registry, once."""
 
     def __init__(
-        self, policy: Policy, connect: Callable[[], AbstractAsyncContextManager[Registry]], world: World
+        self,
+        policy: Policy,
+        connect: Callable[[], AbstractAsyncContextManager[Registry]],
+        world: World,
+        at_a_time: int = _REPOSITORIES_AT_A_TIME,
     ) -> None:
+        """Run `policy`, with so many repositories `at_a_time` being read and planned."""
         self._policy = policy
         self._connect = connect
         self._world = world
+        self._at_a_time = at_a_time
 
     async def run(self, order: RunOrder) -> RunReport:
         """Do what `order` says; whatever the world does wrong is told in the report, and never raised."""
@@ -52,7 +61,7 @@ class Runner:
             async with self._connect() as registry:
                 # Where the policy leaves the address to the cluster, it is known only now.
                 tally.policy = replace(self._policy, registry=registry.host)
-                await _Run(tally, registry, self._world).run()
+                await _Run(tally, registry, self._world, self._at_a_time).run()
         except TimedOutError:
             tally.late = True
         except InterruptedRunError as stop:
@@ -101,6 +110,7 @@ class _Run:
     tally: Tally
     registry: Registry
     world: World
+    at_a_time: int
     rivals: list[Rival] = field(default_factory=list)
     published: Published | None = None
     unread: deque[str] = field(default_factory=deque)
@@ -219,31 +229,34 @@ class _Run:
         self.rivals.extend(rivals)
 
     async def _plan(self, in_use: InUse) -> None:
-        """Gather and plan every repository that the run takes."""
+        """Gather and plan every repository that the run takes; what comes of them is taken in their order."""
         tally = self.tally
-        while self.unread:
-            repository = self.unread[0]
-            try:
-                await self._plan_repository(repository, in_use)
-            except RunError as error:
-                if error.failure.stops_run:
-                    raise
-                tally.miss(repository, error.failure.reason, error.listed)
-                self._fail(replace(error.failure, repository=repository))
-            self.unread.popleft()
 
-    async def _plan_repository(self, repository: str, in_use: InUse) -> None:
+        async def plan(repository: str) -> RepositoryPlan:
+            return await self._plan_repository(repository, in_use)
+
+        async with aclosing(in_order(tuple(self.unread), plan, self.at_a_time)) as plans:
+            async for repository, planning in plans:
+                try:
+                    self._take(planning.result())
+                except RunError as error:
+                    if error.failure.stops_run:
+                        raise
+                    tally.miss(repository, error.failure.reason, error.listed)
+                    self._fail(replace(error.failure, repository=repository))
+                self.unread.popleft()
+
+    async def _plan_repository(self, repository: str, in_use: InUse) -> RepositoryPlan:
         await self.world.guard.proceed()
         if yields(self.rivals, repository):
-            self._take(conflicting(await self.registry.inventory(repository, lambda _tags: Needs(), {})))
-            return
+            return conflicting(await self.registry.inventory(repository, lambda _tags: Needs(), {}))
         policy = with_rivals(self.tally.policy, self.rivals, repository)
         unit = self.tally.support.deletion.unit if self.tally.support is not None else DeletionUnit.DIGEST
         inventory = await self.registry.inventory(
             repository, lambda tags: needs(policy, repository, tags, unit, in_use), {}
         )
         # Thousands of tags take a while to judge: the event loop stays free for everybody else.
-        self._take(await asyncio.to_thread(plan_repository, policy, inventory, unit, self.world.clock.now(), in_use))
+        return await asyncio.to_thread(plan_repository, policy, inventory, unit, self.world.clock.now(), in_use)
 
     def _take(self, plan: RepositoryPlan) -> None:
         self.world.audit.planned(plan)

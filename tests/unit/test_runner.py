@@ -182,6 +182,7 @@ async def _run(
     time: timedelta | None = None,
     first: str | None = None,
     claims: Claims | None = None,
+    at_a_time: int = 1,
 ) -> RunReport:
     @asynccontextmanager
     async def connect() -> AsyncIterator[Registry]:
@@ -202,7 +203,7 @@ async def _run(
     order = RunOrder(
         "run-1", Trigger.REQUEST, plan_only, NOW, approval=approval, deadline=deadline, first_repository=first
     )
-    report = await Runner(what, connect, world).run(order)
+    report = await Runner(what, connect, world, at_a_time).run(order)
     _check_counts(report)
     return report
 
@@ -410,6 +411,61 @@ async def test_a_failure_that_stops_the_run_while_it_plans_prunes_nothing_anywhe
     assert report.phase is Phase.FAILED
     assert (registry.read, registry.visited) == (["team/a", "team/ab"], [])
     assert report.plan is None
+
+
+async def test_several_repositories_are_read_at_a_time_and_taken_in_their_order() -> None:
+    last = asyncio.Event()
+
+    async def reading(repository: str) -> None:
+        if repository == "team/d":
+            last.set()
+        await last.wait()
+        for _ in range("dcba".index(repository[-1])):  # the first is through last
+            await asyncio.sleep(0)
+
+    audit = RecordingAudit()
+    async with asyncio.timeout(10):
+        report = await _run(_Registry(_FOUR, reading=reading), audit=audit, plan_only=True, at_a_time=4)
+    assert report.phase is Phase.SUCCEEDED
+    assert [plan.repository for plan in audit.plans] == ["team/a", "team/b", "team/c", "team/d"]
+
+
+async def test_no_more_repositories_are_read_than_allowed_however_long_the_first_takes() -> None:
+    begun: list[str] = []
+    seen: list[list[str]] = []
+
+    async def reading(repository: str) -> None:
+        begun.append(repository)
+        if repository == "team/a":
+            for _ in range(50):
+                await asyncio.sleep(0.001)
+            seen.append(list(begun))
+
+    await _run(_Registry(_FOUR, reading=reading), plan_only=True, at_a_time=2)
+    assert (seen, begun) == ([["team/a", "team/b"]], ["team/a", "team/b", "team/c", "team/d"])
+
+
+async def test_what_is_being_read_when_the_run_stops_is_given_up() -> None:
+    given_up: list[str] = []
+
+    async def reading(repository: str) -> None:
+        if repository != "team/a":
+            try:
+                await asyncio.Event().wait()
+            finally:
+                given_up.append(repository)
+        await asyncio.sleep(0)
+
+    registry = _Registry({**_FOUR, "team/a": _UNREACHABLE}, reading=reading)
+    async with asyncio.timeout(10):
+        report = await _run(registry, plan_only=True, at_a_time=3)
+    assert (report.phase, given_up) == (Phase.FAILED, ["team/b", "team/c"])
+
+
+async def test_what_was_read_behind_one_that_takes_too_long_is_left_to_the_next_run() -> None:
+    registry = _Registry(_FOUR, reading=_never_reads("team/a"))
+    report = await _run(registry, time=_TIME, at_a_time=4)
+    assert (report.phase, registry.pruned, report.next_repository) == (Phase.PARTIAL, [], "team/b")
 
 
 async def test_a_failure_that_stops_the_run_while_it_prunes_stops_it_everywhere() -> None:

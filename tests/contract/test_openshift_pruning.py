@@ -24,7 +24,7 @@ from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome, Use
 from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
 from registry_cleanup.domain.ownership import needs
 from registry_cleanup.domain.plan import RepositoryPlan
-from registry_cleanup.domain.policy import Policy, TagDate
+from registry_cleanup.domain.policy import Limits, Policy, TagDate
 from registry_cleanup.domain.reference import Digest, parse_digest
 from registry_cleanup.domain.run import Aftermath, Collector, Phase, RunOrder, RunReport, Trigger
 from registry_cleanup.kube.api import KubernetesAPI, RegistryHosts
@@ -227,6 +227,7 @@ def _once(setting: Setting, what: Callable[[], object], method: str, path: str, 
     return lambda: seen
 
 
+_NO_LIMITS = Limits(1000, 100)
 _PUT = f"{_HERE}imagestreams/app/status"
 _STREAM = f"{_HERE}imagestreams/app"
 _TAGS = f"{_HERE}imagestreamtags/.*"
@@ -278,11 +279,12 @@ async def test_a_signature_stays_when_its_image_was_moved_into_another_tag_meanw
 # With `update imagestreams/status`
 
 
-async def test_all_tags_of_a_stream_go_in_one_update_between_two_looks(setting: Setting) -> None:
+async def test_all_tags_of_a_stream_go_in_one_update_after_one_look(setting: Setting) -> None:
     tags = [f"v{number}" for number in range(30)]
     setting.push(*tags, "latest")
     assert await _pruned(setting, "status") == dict.fromkeys(tags, PRUNED)
-    assert setting.asked() == ["GET imagestreams/app", "PUT imagestreams/app/status", "GET imagestreams/app"]
+    # The answer to the update is the stream as it was stored, which is the proof.
+    assert setting.asked() == ["GET imagestreams/app", "PUT imagestreams/app/status"]
     assert set(setting.tags) == {"latest"}
 
 
@@ -310,7 +312,7 @@ async def test_a_push_between_look_and_update_is_decided_again_and_the_pushed_ta
     _once(setting, lambda: new.extend(setting.push("v2", "other", seed="new")), "PUT", _PUT)
     assert await _pruned(setting, "status") == {"v1": PRUNED, "v2": MOVED, "v3": PRUNED}
     assert setting.tags == {"v2": new[0], "other": new[1]}
-    assert Counter(setting.asked()) == {"GET imagestreams/app": 3, "PUT imagestreams/app/status": 2}
+    assert Counter(setting.asked()) == {"GET imagestreams/app": 2, "PUT imagestreams/app/status": 2}
 
 
 async def test_a_tag_that_was_moved_since_the_plan_is_left_alone(setting: Setting) -> None:
@@ -380,8 +382,7 @@ async def test_an_update_that_cannot_be_made_now_is_made_after_another_look(sett
     setting.push("v1", "v2")
     setting.images.inject(status, method="PUT", path=_PUT)
     assert await _pruned(setting, "status") == dict.fromkeys(["v1", "v2"], PRUNED)
-    expected = ["GET imagestreams/app", "PUT imagestreams/app/status"] * 2 + ["GET imagestreams/app"]
-    assert setting.asked() == expected
+    assert setting.asked() == ["GET imagestreams/app", "PUT imagestreams/app/status"] * 2
 
 
 async def test_an_update_is_not_repeated_before_the_time_that_the_server_asks_for(setting: Setting) -> None:
@@ -391,7 +392,7 @@ async def test_an_update_is_not_repeated_before_the_time_that_the_server_asks_fo
     setting.images.on_request(lambda _: times.append(loop.time()), method="GET", path=_STREAM)
     setting.images.inject(500, method="PUT", path=_PUT)  # retryAfterSeconds is 2
     assert await _pruned(setting, "status") == {"v1": PRUNED}
-    assert times[-2] - times[-3] >= 2
+    assert times[-1] - times[-2] >= 2
 
 
 async def test_an_update_whose_answer_was_lost_is_seen_to_have_been_made(setting: Setting) -> None:
@@ -414,6 +415,46 @@ async def test_an_update_that_had_no_effect_is_reported_and_not_believed(setting
     setting.push("v1", "v2")
     setting.images.inject(200, {"kind": "ImageStream"}, method="PUT", path=_PUT)
     assert await _pruned(setting, "status") == dict.fromkeys(["v1", "v2"], NOT_DELETED)
+
+
+@pytest.mark.parametrize(
+    "answer", ["the old version", "no version", "another stream", "the tags", "no stream", "no JSON"]
+)
+async def test_an_answer_that_does_not_show_what_was_stored_proves_nothing(setting: Setting, answer: str) -> None:
+    setting.push("v1", "v2", "latest")
+    there = setting.images.stream(APPS, "app")
+    left = [tag for tag in there["status"]["tags"] if tag["tag"] == "latest"]
+    without = {**there, "status": {"tags": left}}
+    newer = {**there["metadata"], "resourceVersion": "1000000"}
+    bodies: dict[str, dict[str, Any] | str] = {
+        "the old version": without,
+        "no version": {**without, "metadata": {**newer, "resourceVersion": ""}},
+        "another stream": {**without, "metadata": {**newer, "uid": "another"}},
+        "the tags": {**there, "metadata": newer},
+        "no stream": {"kind": "Status", "status": "Success"},
+        "no JSON": "ok",
+    }
+    setting.images.inject(200, bodies[answer], {}, method="PUT", path=_PUT)
+    assert await _pruned(setting, "status") == dict.fromkeys(["v1", "v2"], NOT_DELETED)
+    assert setting.asked() == ["GET imagestreams/app", "PUT imagestreams/app/status", "GET imagestreams/app"]
+
+
+async def test_a_stream_that_holds_still_after_a_while_is_updated_for_the_rest(setting: Setting) -> None:
+    """Thousands of tags one by one would take two requests for each."""
+    tags = [f"v{number:02}" for number in range(70)]
+    setting.push(*tags)
+    pushed: dict[str, str] = {}
+
+    def push(_request: ApiRequest) -> None:
+        if len(pushed) < 4:
+            tag = f"new-{len(pushed)}"
+            (pushed[tag],) = setting.push(tag)
+
+    setting.images.on_request(push, method="PUT", path=_PUT)
+    assert await _pruned(setting, "status") == dict.fromkeys(tags, PRUNED)
+    assert setting.tags == pushed
+    changes = [request.partition(" ")[0] for request in setting.asked("PUT", "DELETE")]
+    assert changes == ["PUT"] * 4 + ["DELETE"] * 50 + ["PUT"]
 
 
 async def test_a_managed_tag_goes_from_the_spec_too_where_the_rule_includes_it(setting: Setting) -> None:
@@ -641,8 +682,10 @@ async def _run(
     plan_only: bool = False,
     audit: Audit | None = None,
     workloads: FixedUse | None = None,
+    limits: Limits | None = None,
 ) -> RunReport:
-    what = builders.policy(builders.rule("v.*", most_recent=0), repositories=builders.selector(*(include or ("**",))))
+    rule, repositories = builders.rule("v.*", most_recent=0), builders.selector(*(include or ("**",)))
+    what = builders.policy(rule, repositories=repositories, limits=limits)
     connect = lambda: setting.opened(account, *include)  # noqa: E731 - a name says what it is
     world = World(
         FixedGuard(None),
@@ -654,6 +697,55 @@ async def _run(
         FixedClaims(),
     )
     return await Runner(what, connect, world).run(RunOrder("run", Trigger.REQUEST, plan_only, datetime.now(UTC)))
+
+
+async def test_a_plan_by_push_time_asks_for_one_list_and_for_nothing_of_a_stream_or_tag(setting: Setting) -> None:
+    names = _large(setting, streams=3)
+    report = await _run(setting, "status", f"{APPS}/*", plan_only=True)
+    assert (report.counts.repositories_scanned, report.counts.tags_planned) == (3, 570)
+    assert [request.path for request in setting.images.requests] == [f"{_HERE}imagestreams"]
+    assert all(len(setting.images.tags(APPS, name)) == 200 for name in names)
+
+
+async def test_nearly_all_tags_of_large_streams_go_with_one_look_and_one_update_of_each(setting: Setting) -> None:
+    names = _large(setting, streams=3)
+    report = await _run(setting, "status", f"{APPS}/*", limits=_NO_LIMITS)
+    assert (report.phase, report.counts.tags_pruned) == (Phase.SUCCEEDED, 570)
+    for name in names:
+        assert setting.asked(stream=name) == [f"GET imagestreams/{name}", f"PUT imagestreams/{name}/status"]
+        assert setting.images.tags(APPS, name).keys() == _KEPT
+    assert len(setting.images.requests) == 1 + 2 * 3
+
+
+async def test_pushes_into_a_large_stream_cost_a_look_and_an_update_each_and_none_is_lost(setting: Setting) -> None:
+    (name,) = _large(setting, streams=1)
+    pushed: dict[str, str] = {}
+
+    def push(_request: ApiRequest) -> None:
+        if len(pushed) < 2:
+            tag = f"new-{len(pushed)}"
+            (pushed[tag],) = setting.push(tag, stream=name)
+
+    setting.images.on_request(push, method="PUT", path=f".*/{name}/status")
+    report = await _run(setting, "status", f"{APPS}/*", limits=_NO_LIMITS)
+    assert (report.phase, report.counts.tags_pruned) == (Phase.SUCCEEDED, 190)
+    assert setting.asked(stream=name) == [f"GET imagestreams/{name}", f"PUT imagestreams/{name}/status"] * 3
+    there = setting.images.tags(APPS, name)
+    assert there.keys() == _KEPT | pushed.keys()
+    assert pushed.items() <= there.items()
+
+
+def _large(setting: Setting, *, streams: int) -> list[str]:
+    """Make streams of 190 tags that go and 10 that stay."""
+    names = [f"large-{number}" for number in range(streams)]
+    for name in names:
+        setting.images.fill(APPS, name, 190)
+        setting.images.fill(APPS, name, 10, name="kept-{}")
+    setting.forget()
+    return names
+
+
+_KEPT = {f"kept-{number}" for number in range(10)}
 
 
 @pytest.mark.parametrize("account", ["least", "status"])
@@ -1092,6 +1184,25 @@ async def test_an_image_that_another_repository_holds_is_not_counted(setting: Se
     setting.images.push_again(APPS, "other", "latest", both)
     report = await _run(setting, "status", f"{APPS}/*")
     assert report.aftermath == Aftermath(0, Collector.UNKNOWN)
+
+
+async def test_an_image_that_a_stream_beyond_the_policy_holds_is_not_counted(setting: Setting) -> None:
+    (both,) = setting.push("v1")
+    setting.images.push_again(APPS, "other", "latest", both)
+    setting.push("v2")
+    report = await _run(setting, "status", APP)
+    assert (report.counts.tags_pruned, report.aftermath) == (2, Aftermath(1, Collector.UNKNOWN))
+
+
+async def test_a_stream_beyond_the_policy_is_read_when_somebody_asks_for_it(setting: Setting) -> None:
+    setting.push("v1")
+    (other,) = setting.push("v1", stream="other")
+    async with setting.opened("status", APP) as registry:
+        assert await registry.repositories() == [APP, f"{APPS}/other"]
+        setting.forget()
+        inventory = await clients.resolved(registry, f"{APPS}/other")
+    assert inventory.tags == {"v1": other}
+    assert setting.asked(stream="other") == ["GET imagestreams/other"]
 
 
 @pytest.fixture

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Awaitable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import quote
 
-import aiohttp
 import stamina
 from kubernetes.aio import client
-from kubernetes.aio.client.exceptions import ApiException
 
-from registry_cleanup.openshift.errors import (
-    BusyError,
-    ConflictError,
-    GoneError,
-    ImageAPIError,
-    MissingRightError,
-    OddAnswerError,
-)
+from registry_cleanup.openshift.calls import REQUEST_LIMIT, RawCalls, call
+from registry_cleanup.openshift.errors import BusyError, GoneError
+from registry_cleanup.openshift.pages import PageReader
 from registry_cleanup.ports import Passage
 
 _GROUP, _VERSION = "image.openshift.io", "v1"
-# A hanging aggregated server answers 503 after 44 s (openshift.md, 8).
-_REQUEST_LIMIT = 60.0
 _PAGE = 500
+# So many bytes of a page are parsed at a time; a stream with 5,000 tags has 1.6 million (openshift.md, 9).
+_A_TIME = 2**20
 _ATTEMPTS = 4
 _LONGEST_WAIT = 30.0
 
@@ -47,8 +42,10 @@ class Right:
     group: str = _GROUP
 
 
-Document: TypeAlias = dict[str, Any]
+Document: TypeAlias = Mapping[str, Any]
 """An object of the API, as JSON has it."""
+
+_Read = TypeVar("_Read")
 
 
 class ImageAPI:
@@ -58,6 +55,7 @@ class ImageAPI:
         """Call with `api_client`; reads wait for their `passage`, a write follows its last look at once."""
         self._custom = client.CustomObjectsApi(api_client)
         self._authorization = client.AuthorizationV1Api(api_client)
+        self._raw = RawCalls(api_client)
         self._passage = passage
 
     async def available(self) -> bool:
@@ -68,38 +66,60 @@ class ImageAPI:
             return False
         return True
 
-    async def streams(self, namespace: str) -> AsyncIterator[Document]:
-        """Yield the image streams of a namespace (empty: of all), page by page; whole, or an error."""
-        token: str | None = None
+    async def streams(self, namespace: str, read: Callable[[Document], _Read]) -> AsyncIterator[_Read]:
+        """Yield what `read` makes of each image stream of a namespace (empty: of all); whole, or an error.
+
+        No more than one stream is held as a document at a time. `read` is called in another thread, and again for the
+        streams of a page that broke off.
+        """
+        token = ""
         while True:
-            where = (_GROUP, _VERSION, namespace, "imagestreams") if namespace else (_GROUP, _VERSION, "imagestreams")
-            ask = self._custom.list_namespaced_custom_object if namespace else self._custom.list_cluster_custom_object
-            page = await self._read(ask, *where, limit=_PAGE, **({"_continue": token} if token else {}))
-            for item in _items(page):
-                yield item
-            token = (page.get("metadata") or {}).get("continue")
+            streams, token = await self._again(partial(self._page, _path(namespace), token, read))
+            for stream in streams:
+                yield stream
             if not token:
                 return
 
-    async def stream(self, namespace: str, name: str) -> Document:
-        """Return one image stream."""
-        return await self._get(namespace, "imagestreams", name)
+    async def _page(self, path: str, token: str, read: Callable[[Document], _Read]) -> tuple[list[_Read], str]:
+        """Return a page of a list, and the token of the next."""
+        query = {"limit": str(_PAGE), **({"continue": token} if token else {})}
+        page, found = PageReader(), list[_Read]()
+        async with self._raw.coming(path, query) as parts:
+            pending, size = list[bytes](), 0
 
-    async def replace_status(self, stream: Document) -> None:
-        """Replace a stream's status; raise `ConflictError` if it has changed since it was read."""
+            def take(content: bytes) -> None:
+                found.extend(map(read, page.feed(content)))
+
+            async for part in parts:
+                pending.append(part)
+                size += len(part)
+                if size >= _A_TIME:
+                    # The event loop stays free for everybody else.
+                    await asyncio.to_thread(take, b"".join(pending))
+                    pending, size = [], 0
+
+            def end() -> str:
+                take(b"".join(pending))
+                items, follows = page.end()
+                found.extend(map(read, items))
+                return follows
+
+            return found, await asyncio.to_thread(end)
+
+    async def stream(self, namespace: str, name: str) -> bytes:
+        """Return one image stream, as JSON."""
+        return await self._again(partial(self._raw.whole, "GET", _path(namespace, name)))
+
+    async def replace_status(self, stream: Document) -> bytes:
+        """Replace a stream's status, and return the stream as it then is, as JSON.
+
+        Raises:
+            ConflictError: it has changed since it was read.
+        """
         metadata = stream["metadata"]
         self._passage.follow()
-        await _call(
-            self._custom.replace_namespaced_custom_object_status(
-                _GROUP,
-                _VERSION,
-                metadata["namespace"],
-                "imagestreams",
-                metadata["name"],
-                stream,
-                _request_timeout=_REQUEST_LIMIT,
-            )
-        )
+        path = _path(metadata["namespace"], metadata["name"])
+        return await self._raw.whole("PUT", f"{path}/status", stream)
 
     async def tag(self, namespace: str, stream: str, tag: str) -> Document:
         """Return an image stream tag, with the metadata of its image."""
@@ -113,7 +133,7 @@ class ImageAPI:
         """Delete a tag from status and spec of the stream with this UID (openshift.md, 5)."""
         body = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid=uid))
         self._passage.follow()
-        await _call(
+        await call(
             self._custom.delete_namespaced_custom_object(
                 _GROUP,
                 _VERSION,
@@ -121,7 +141,7 @@ class ImageAPI:
                 "imagestreamtags",
                 f"{stream}:{tag}",
                 body=body,
-                _request_timeout=_REQUEST_LIMIT,
+                _request_timeout=REQUEST_LIMIT,
             )
         )
 
@@ -164,15 +184,24 @@ class ImageAPI:
         return found
 
     async def _read(self, ask: Any, *where: Any, **options: Any) -> Any:  # noqa: ANN401 - the client's own types
+        return await self._again(lambda: call(ask(*where, _request_timeout=REQUEST_LIMIT, **options)))
+
+    async def _again(self, ask: Callable[[], Awaitable[_Read]]) -> _Read:
         """Ask what is safe to repeat, again where it may pass."""
         async for attempt in stamina.retry_context(on=_wait, attempts=_ATTEMPTS, wait_initial=0.5, timeout=None):
             with attempt:
                 await self._passage.enter()
                 try:
-                    return await _call(ask(*where, _request_timeout=_REQUEST_LIMIT, **options))
+                    return await ask()
                 finally:
                     self._passage.leave()
         raise AssertionError("unreachable: retry_context either returns or raises")
+
+
+def _path(namespace: str, name: str = "") -> str:
+    """Return where image streams are, of all namespaces where it is empty, or one of them."""
+    where = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+    return f"/apis/{_GROUP}/{_VERSION}{where}/imagestreams" + (f"/{quote(name, safe='')}" if name else "")
 
 
 def _wait(error: Exception) -> bool | float:
@@ -180,55 +209,3 @@ def _wait(error: Exception) -> bool | float:
     if not isinstance(error, BusyError):
         return False
     return True if error.wait is None else min(error.wait, _LONGEST_WAIT)
-
-
-async def _call(answer: Awaitable[Any]) -> Any:  # noqa: ANN401 - the client's own types are unions with Any
-    """Await a call of the client and translate its errors."""
-    try:
-        return await answer
-    except ApiException as error:
-        raise _translated(error) from error
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise BusyError(f"no answer from image.openshift.io ({type(error).__name__})") from error
-
-
-def _translated(error: ApiException) -> ImageAPIError:
-    status = _status(error)
-    details = status.get("details") or {}
-    match error.status:
-        case 403:
-            return MissingRightError(
-                f"the ServiceAccount may not do what is needed with {details.get('kind', 'image streams')} "
-                f"{details.get('name', '')!r}; grant it with a Role of manifests/openshift",
-                "Forbidden",
-            )
-        case 404:
-            return GoneError("the image stream or tag is not there", str(details.get("name", "")))
-        case 409:
-            return ConflictError("the image stream was changed since it was read")
-        case 401:
-            return MissingRightError("the API server does not accept the ServiceAccount's token", "Unauthorized")
-        case 410:
-            # The same page never comes back: asking again is the next run's business.
-            return ImageAPIError("the list of image streams took too long and has to start again", "Expired")
-        case 429 | 500 | 502 | 503 | 504:
-            # 503 is text/plain: the aggregated server is down (openshift.md, 8).
-            code = str(status.get("reason") or f"HTTP {error.status}")
-            return BusyError(f"image.openshift.io answers {error.status}", code, details.get("retryAfterSeconds"))
-        case _:
-            return OddAnswerError(f"image.openshift.io answers {error.status}", f"HTTP {error.status}")
-
-
-def _status(error: ApiException) -> Document:
-    try:
-        status = json.loads(error.body or "")
-    except (ValueError, TypeError):
-        return {}
-    return status if isinstance(status, dict) else {}
-
-
-def _items(page: Any) -> list[Document]:  # noqa: ANN401 - whatever the server sent
-    items = page.get("items") if isinstance(page, dict) else None
-    if not isinstance(items, list):
-        raise OddAnswerError("the list of image streams is no list")
-    return items

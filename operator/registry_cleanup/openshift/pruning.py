@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+import json
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.deletion import ItemOutcome, Outcome, recheck
@@ -14,7 +14,7 @@ from registry_cleanup.domain.reference import Digest, subject_key
 from registry_cleanup.openshift.api import ImageAPI
 from registry_cleanup.openshift.errors import BusyError, ConflictError, GoneError, OddAnswerError
 from registry_cleanup.openshift.rights import NamespaceRights
-from registry_cleanup.openshift.streams import Stream, read_stream
+from registry_cleanup.openshift.streams import Stream, parse_stream
 from registry_cleanup.ports import InterruptedRunError, Proceed, RunError
 
 # A stream that is pushed to all the time may never hold still for an update (openshift.md, 9).
@@ -37,6 +37,7 @@ class StreamPruning:
         rights: in its namespace.
         proceed: awaited before each change, of each tag that goes with it.
         now: the stream as it was last read; None once it is gone.
+        left: what may go in one update, and has no outcome yet.
         sent: tags whose removal was sent: if they are gone, it was carried out, though its answer was lost.
     """
 
@@ -46,6 +47,7 @@ class StreamPruning:
     proceed: Proceed
     now: Stream | None = field(init=False)
     sent: set[str] = field(init=False, default_factory=set)
+    left: tuple[DigestGroup, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         """Know the stream as it was planned, until it is read again."""
@@ -72,39 +74,51 @@ class StreamPruning:
 
     async def _remove(self, groups: tuple[DigestGroup, ...]) -> AsyncGenerator[ItemOutcome, None]:
         # An update of the status leaves the spec alone, which would bring a managed tag back.
-        at_once = _only(groups, lambda tag: self.rights.status and tag not in self.planned.managed)
+        self.left = _only(groups, lambda tag: self.rights.status and tag not in self.planned.managed)
         singly = _only(groups, lambda tag: not self.rights.status or tag in self.planned.managed)
-        for _ in range(_UPDATES):
-            if not at_once:
-                break
-            document = await self._read()
-            if document is None:
-                for tag, digest in _items(at_once):
-                    yield self._gone(tag, digest)
-                at_once = ()
-                break
-            at_once, saved = self._look_again(at_once)
-            for outcome in saved:
-                yield outcome
-            at_once, used = await self._ask(at_once)
-            for outcome in used:
-                yield outcome
-            if at_once and await self._update(document, at_once):
-                for outcome in await self._proven(_items(at_once), {}):
+        tries = _UPDATES
+        while self.left:
+            for _ in range(tries):
+                async for outcome in self._all_at_once():
                     yield outcome
-                at_once = ()
-        async for outcome in self._one_by_one(_items((*at_once, *singly))):
+                if not self.left:
+                    break
+            # It may hold still once some tags went the slow way.
+            some, tries = _items(self.left)[:_PROOF_AFTER], 1
+            async for outcome in self._one_by_one(some):
+                yield outcome
+            self.left = _without(self.left, {tag for tag, _ in some})
+        async for outcome in self._one_by_one(_items(singly)):
             yield outcome
 
-    async def _read(self) -> dict[str, Any] | None:
-        """Read the stream as it is now; None if it is gone."""
+    async def _all_at_once(self) -> AsyncGenerator[ItemOutcome, None]:
+        """Try once to remove what is `left` in one update; nothing is left where that is settled."""
+        answer = await self._read()
+        if answer is None:
+            left, self.left = self.left, ()
+            for tag, digest in _items(left):
+                yield self._gone(tag, digest)
+            return
+        self.left, saved = self._look_again(self.left)
+        for outcome in saved:
+            yield outcome
+        self.left, used = await self._ask(self.left)
+        for outcome in used:
+            yield outcome
+        if self.left and (updated := await self._update(answer, self.left)) is not None:
+            going, self.left = _items(self.left), ()
+            for outcome in self._shown(updated, going) or await self._proven(going, {}):
+                yield outcome
+
+    async def _read(self) -> bytes | None:
+        """Read the stream as it is now, and return the answer; None if it is gone."""
         try:
-            document = await self.api.stream(self.planned.namespace, self.planned.name)
+            answer = await self.api.stream(self.planned.namespace, self.planned.name)
         except GoneError:
             self.now = None
             return None
-        self.now = read_stream(document)
-        return document
+        self.now = parse_stream(answer)
+        return answer
 
     def _look_again(self, groups: tuple[DigestGroup, ...]) -> tuple[tuple[DigestGroup, ...], tuple[ItemOutcome, ...]]:
         """Decide again on the stream as it is now: a tag that was moved stays, and so does one newly claimed."""
@@ -115,14 +129,13 @@ class StreamPruning:
         claimed = there.protected | there.managed
         taken = [ItemOutcome(tag, digest, Outcome.NOW_SHARED) for tag, digest in _items(remaining) if tag in claimed]
         told = [self._gone(o.tag, o.digest) if o.outcome is Outcome.ALREADY_GONE else o for o in saved]
-        return _only(remaining, lambda tag: tag not in claimed), (*told, *taken)
+        return _without(remaining, claimed), (*told, *taken)
 
     async def _ask(self, groups: tuple[DigestGroup, ...]) -> tuple[tuple[DigestGroup, ...], list[ItemOutcome]]:
         """Leave out the tags that are used by now."""
         used = [(tag, digest) for tag, digest in _items(groups) if not await self.proceed(digest, (tag,))]
-        tags = {tag for tag, _ in used}
         return (
-            _only(groups, lambda tag: tag not in tags),
+            _without(groups, {tag for tag, _ in used}),
             [ItemOutcome(tag, digest, Outcome.NOW_IN_USE) for tag, digest in used],
         )
 
@@ -130,21 +143,43 @@ class StreamPruning:
         """Say of a tag that is not there whether this run or somebody else took it away."""
         return ItemOutcome(tag, digest, Outcome.PRUNED if tag in self.sent else Outcome.ALREADY_GONE)
 
-    async def _update(self, document: dict[str, Any], groups: tuple[DigestGroup, ...]) -> bool:
-        """Remove all tags of `groups` in one update; say whether the stream held still for it."""
+    async def _update(self, answer: bytes, groups: tuple[DigestGroup, ...]) -> bytes | None:
+        """Remove all tags of `groups` in one update of the stream as it was read; return the answer to that.
+
+        None where the stream did not hold still for it.
+        """
         going = {tag for tag, _ in _items(groups)}
+        document = json.loads(answer)
         document["status"]["tags"] = [tag for tag in document["status"]["tags"] if tag["tag"] not in going]
         self.sent |= going
         try:
-            await self.api.replace_status(document)
+            return await self.api.replace_status(document)
         except (ConflictError, GoneError):
             self.sent -= going
-            return False
         except BusyError as error:
             # Read and decide again: if it was carried out after all, that shows.
             await asyncio.sleep(min(error.wait or 0.5, _LONGEST_WAIT))
-            return False
-        return True
+        return None
+
+    def _shown(self, updated: bytes, items: Sequence[_Item]) -> list[ItemOutcome]:
+        """Return the outcomes of `items` where the answer to their update proves them; none where it does not.
+
+        The API server answers with what it stored. That is proof where it is the stream that was read, in another
+        version, without any of the tags: a server that does nothing has no new version to tell of.
+        """
+        before = self.now
+        try:
+            stored = parse_stream(updated)
+        except OddAnswerError:
+            return []
+        if before is None or (stored.repository, stored.uid) != (before.repository, before.uid):
+            return []
+        if not (stored.uid and stored.version) or stored.version == before.version:
+            return []
+        if any(tag in stored.tags for tag, _ in items):
+            return []
+        self.now = stored
+        return [ItemOutcome(tag, digest, Outcome.PRUNED) for tag, digest in items]
 
     async def _one_by_one(self, items: Sequence[_Item]) -> AsyncGenerator[ItemOutcome, None]:
         for start in range(0, len(items), _PROOF_AFTER):
@@ -211,11 +246,11 @@ class StreamPruning:
             if not error.named.startswith("sha256:"):
                 raise
         # The tag is there, its Image object is not: only the stream itself tells (openshift.md, 6).
-        document = await self._read()
+        await self._read()
         named = self.now.tags.get(tag) if self.now is not None else None
-        if document is None or self.now is None or named is None or named.digest is None:
+        if self.now is None or named is None or named.digest is None:
             raise GoneError("the tag is not there")
-        return named.digest, str(document["metadata"]["uid"]), tag in self.now.managed
+        return named.digest, self.now.uid, tag in self.now.managed
 
     async def _proven(self, items: Iterable[_Item], refused: dict[str, str]) -> list[ItemOutcome]:
         """Read the stream again and say of each tag whether it is gone, whatever the API answered."""
@@ -244,3 +279,8 @@ def _only(groups: Iterable[DigestGroup], wanted: Callable[[str], bool]) -> tuple
     """Return the part of `groups` whose tags are wanted."""
     parts = (replace(group, tags=tuple(filter(wanted, group.tags))) for group in groups)
     return tuple(part for part in parts if part.tags)
+
+
+def _without(groups: Iterable[DigestGroup], tags: Collection[str]) -> tuple[DigestGroup, ...]:
+    """Return the part of `groups` that is none of `tags`."""
+    return _only(groups, lambda tag: tag not in tags)

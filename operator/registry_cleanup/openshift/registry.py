@@ -17,12 +17,13 @@ from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.policy import RepositorySelector, TagDate
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Aftermath, Collector
-from registry_cleanup.openshift.api import ImageAPI, Right
+from registry_cleanup.openshift.api import Document, ImageAPI, Right
 from registry_cleanup.openshift.errors import MissingRightError
 from registry_cleanup.openshift.images import StreamImages
+from registry_cleanup.openshift.packed import PackedStream, mark, without
 from registry_cleanup.openshift.pruning import StreamPruning
 from registry_cleanup.openshift.rights import NamespaceRights, explain, namespace_rights
-from registry_cleanup.openshift.streams import Stream, read_stream
+from registry_cleanup.openshift.streams import Stream, parse_stream, read_stream
 from registry_cleanup.ports import Proceed, Registry, RunError
 
 _log = logging.getLogger(__name__)
@@ -64,12 +65,12 @@ class OpenShiftRegistry(Registry):
         self._tag_date = tag_date
         self._account = account
         self._concurrency = concurrency
-        self._streams: dict[str, Stream] = {}
-        self._used: dict[str, set[str]] = {}
+        self._streams: dict[str, PackedStream] = {}
+        self._references: dict[str, set[str]] = {}
         self._rights: dict[str, NamespaceRights] = {}
         self._may_unlink = False
         self._sees_all = False
-        self._lost: set[Digest] = set()
+        self._lost: set[int] = set()
 
     @property
     @override
@@ -92,13 +93,26 @@ class OpenShiftRegistry(Registry):
 
     @override
     async def repositories(self) -> Sequence[str]:
-        self._streams = {}
+        self._streams, self._references = {}, {}
         for namespace in await self._namespaces():
-            async for document in self._api.streams(namespace):
-                stream = read_stream(document)
-                self._streams[stream.repository] = stream
-        self._used = _used(self._streams)
+            async for stream in self._api.streams(namespace, self._packed):
+                self._streams[stream.bare.repository] = stream
+                for *where, reference in stream.bare.references:
+                    self._references.setdefault("/".join(where), set()).add(reference)
         return sorted(self._streams)
+
+    def _packed(self, document: Document) -> PackedStream:
+        """Read a stream; of one that is not the policy's, what it refers to and holds is enough."""
+        stream = read_stream(document)
+        return PackedStream.of(stream, tags=self._selector.selects(stream.repository))
+
+    async def _stream(self, repository: str) -> Stream:
+        """Return a stream as it was listed, or as it is now where its tags were left out then."""
+        packed = self._streams[repository]
+        listed = packed.unpacked()
+        if listed is not None:
+            return listed
+        return parse_stream(await self._api.stream(packed.bare.namespace, packed.bare.name))
 
     @override
     async def deletion(self, repositories: Sequence[str]) -> DeletionSupport:
@@ -128,8 +142,8 @@ class OpenShiftRegistry(Registry):
         needs: Callable[[Collection[str]], Needs],
         known: Mapping[Digest, Manifest],
     ) -> Inventory:
-        stream = self._streams[repository]
-        inventory = stream.inventory(self._used.get(repository, ()))
+        stream = await self._stream(repository)
+        inventory = stream.inventory(stream.named_by(self._references.get(repository, frozenset())))
         wanted = needs(list(stream.tags))
         images = StreamImages(self._api, stream, self._concurrency)
         # What runs may be listed by an index in a history, or be known by its config only. That takes a request for
@@ -146,7 +160,7 @@ class OpenShiftRegistry(Registry):
     async def prune(
         self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
     ) -> AsyncGenerator[ItemOutcome, None]:
-        stream = self._streams[plan.repository]
+        stream = await self._stream(plan.repository)
         pruning = StreamPruning(self._api, stream, self._rights[stream.namespace], proceed)
         try:
             async with aclosing(pruning.outcomes(plan.groups)) as outcomes:
@@ -155,16 +169,15 @@ class OpenShiftRegistry(Registry):
         finally:
             left = pruning.now.digests() if pruning.now is not None else set[Digest]()
             lost = stream.digests() - left
-            self._lost |= lost
-            self._streams[plan.repository] = pruning.now or replace(stream, tags={})
+            self._lost.update(map(mark, lost))
+            self._streams[plan.repository] = PackedStream.of(pruning.now or replace(stream, tags={}))
         # Of a stream that is gone the registry deletes no links (openshift.md, 4).
         if self._may_unlink and pruning.now is not None:
             await self._unlink_all(plan.repository, lost, proceed)
 
     @override
     async def aftermath(self) -> Aftermath | None:
-        held = {digest for stream in self._streams.values() for digest in stream.digests()}
-        return Aftermath(len(self._lost - held), await self._collector())
+        return Aftermath(without(self._lost, self._streams.values()), await self._collector())
 
     async def _namespaces(self) -> list[str]:
         """Return the namespaces to list; an empty name stands for all at once."""
@@ -206,15 +219,3 @@ class OpenShiftRegistry(Registry):
         if pruner is None:
             return Collector.MISSING
         return Collector.SUSPENDED if (pruner.get("spec") or {}).get("suspend") else Collector.ACTIVE
-
-
-def _used(streams: Mapping[str, Stream]) -> dict[str, set[str]]:
-    """Return, by repository, the tags that the specs of streams refer to, by name or by a digest of their history."""
-    used: dict[str, set[str]] = {}
-    for stream in streams.values():
-        for namespace, name, reference in stream.references:
-            target = streams.get(f"{namespace}/{name}")
-            if target is not None:
-                named = {tag for tag, at in target.tags.items() if reference == tag or reference in at.history}
-                used.setdefault(target.repository, set()).update(named)
-    return used

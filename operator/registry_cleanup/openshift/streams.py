@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -41,6 +43,8 @@ class Stream:
         managed: tags that its spec imports or aliases.
         keep: the annotation `registrycleanup.dev/keep`: patterns of tags.
         references: what its spec refers to, as (namespace, stream, tag or digest).
+        uid: of the object; another one is another stream, whatever its name.
+        version: of the object, which every change makes another.
     """
 
     namespace: str
@@ -49,6 +53,8 @@ class Stream:
     managed: frozenset[str]
     keep: str
     references: frozenset[tuple[str, str, str]]
+    uid: str = ""
+    version: str = ""
 
     @property
     def repository(self) -> str:
@@ -58,6 +64,12 @@ class Stream:
     def digests(self) -> set[Digest]:
         """Return all digests of all histories."""
         return {digest for tag in self.tags.values() for digest in tag.history}
+
+    def named_by(self, references: AbstractSet[str]) -> set[str]:
+        """Return the tags that `references` mean, by name or by a digest of their history."""
+        if not references:
+            return set()
+        return {name for name, tag in self.tags.items() if name in references or not references.isdisjoint(tag.history)}
 
     def inventory(self, used: Iterable[str]) -> Inventory:
         """Return the repository that the stream is; `used` are its tags that others refer to.
@@ -91,6 +103,15 @@ class Stream:
             ) from error
 
 
+def parse_stream(answer: bytes) -> Stream:
+    """Return the stream that an answer of the API describes; raise `OddAnswerError` where it describes none."""
+    try:
+        document = json.loads(answer)
+    except ValueError as error:
+        raise OddAnswerError("image.openshift.io serves an image stream that is no JSON") from error
+    return read_stream(document)
+
+
 def read_stream(document: Mapping[str, Any]) -> Stream:
     """Return the stream that a document of the API describes; raise `OddAnswerError` where it describes none."""
     try:
@@ -104,6 +125,8 @@ def read_stream(document: Mapping[str, Any]) -> Stream:
             frozenset(str(tag["name"]) for tag in spec_tags if tag.get("from")),
             str((metadata.get("annotations") or {}).get(KEEP_ANNOTATION, "")),
             frozenset(found for tag in spec_tags if (found := _reference(tag.get("from") or {}, namespace, name))),
+            str(metadata.get("uid") or ""),
+            str(metadata.get("resourceVersion") or ""),
         )
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise OddAnswerError("image.openshift.io serves an image stream of another shape") from error

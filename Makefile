@@ -1,13 +1,15 @@
 # Two commands do everything: `make demo` shows it, `make test` proves it. Both make what they need first.
 PYTHON = .venv/bin/python
 
-.PHONY: help demo test test-thorough image-check check format chart parts venv clean
+.PHONY: help demo test test-thorough bench image-check check format chart parts venv clean
 
 help:
 	@echo "make demo           show the operator on a control plane and a registry of its own (KEEP=1 leaves them up,"
 	@echo "                    DEMO=openshift shows it on OpenShift's image streams)"
 	@echo "make test           run the tests on real parts"
 	@echo "make test-thorough  run the slow ones too, and 10,000 examples of each property"
+	@echo "make bench          measure reading and pruning against a bare client and peers (BENCH=\"--only cold\" a part"
+	@echo "                    of it; the whole takes about an hour)"
 	@echo "make image-check    build the image without a Docker daemon, look into it and run it (as root; 5 minutes)"
 	@echo "make check          lint, types, direction of the imports"
 	@echo "make chart          bring the Helm chart's copies of the manifests up to date"
@@ -26,6 +28,9 @@ test: parts
 
 test-thorough: parts
 	$(PYTHON) -m pytest --hypothesis-profile=thorough
+
+bench: parts
+	@$(PYTHON) -m benchmarks.speed $(BENCH)
 
 image-check: parts
 	@$(PYTHON) -m tests.image

@@ -57,7 +57,7 @@ class RegistryServer:
         host: As in an image reference: address and port.
         url: With the scheme, without `/v2/`.
         storage: Root of its filesystem storage; survives the server.
-        log: What it printed, one line per request included.
+        log: What it printed, one line per request included, unless it has no access log.
         configuration: Its configuration file, as its garbage collection needs it too.
     """
 
@@ -80,6 +80,7 @@ def distribution(
     tls: ServerCertificate | None = None,
     htpasswd: Mapping[str, str] | None = None,
     token: TokenAuth | None = None,
+    access_log: bool = True,
 ) -> Iterator[RegistryServer]:
     """Run a registry with its configuration, log and, unless given, its storage in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ def distribution(
     )
     configuration = {
         "version": "0.1",
-        "log": {"level": "warn"},
+        "log": {"level": "warn", "accesslog": {"disabled": not access_log}},
         "storage": {
             "filesystem": {"rootdirectory": str(server.storage)},
             "delete": {"enabled": delete},

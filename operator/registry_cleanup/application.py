@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from kubernetes.aio import client, config
@@ -33,6 +34,7 @@ from registry_cleanup.openshift.api import ImageAPI
 from registry_cleanup.openshift.registry import OpenShiftRegistry
 from registry_cleanup.ports import Audit, Clock, Registry, RegistryAddress, RunError, World
 from registry_cleanup.registry.backend import DistributionRegistry, open_registry
+from registry_cleanup.registry.fact_store import FactStore
 from registry_cleanup.rivals import PolicyRivals, SameRegistry
 from registry_cleanup.runner import Runner
 from registry_cleanup.settings import Settings
@@ -85,8 +87,10 @@ class Application:
         *,
         metrics: Metrics | None = None,
         election: Election | None = None,
+        facts: FactStore | None = None,
     ) -> None:
         self.settings = settings
+        self._facts = facts
         self.bounds = settings.bounds
         self.withheld = _PLANS_ONLY if settings.plan_only else None
         self.election = election if election is not None else Alone()
@@ -193,7 +197,7 @@ class Application:
         own = self._own_limits(policy)
         with self.gates.lane(Endpoint.of(url).server, policy.namespace, own) as lane:
             async with open_registry(
-                address, credentials, self.clock, own.most, lane, observer=self.metrics
+                address, credentials, self.clock, own.most, lane, observer=self.metrics, facts=self._facts
             ) as registry:
                 if registry.openshift:
                     # Its API server is no registry: only the policy's own limits hold there.
@@ -283,7 +287,21 @@ async def open_application(settings: Settings, metrics: Metrics | None = None) -
             lease = OwnLease(KubernetesAPI(api_client), settings.namespace)
             election = LeaseElection(lease, settings.identity, settings.lease_seconds, clock, MachineTime())
         api = KubernetesAPI(api_client, election.objection)
-        yield Application(settings, api, RawAPI(api_client), clock, metrics=metrics, election=election)
+        with _facts(settings, clock) as facts:
+            yield Application(settings, api, RawAPI(api_client), clock, metrics=metrics, election=election, facts=facts)
+
+
+@contextmanager
+def _facts(settings: Settings, clock: Clock) -> Iterator[FactStore | None]:
+    """Open the cache of facts, if there is to be one."""
+    if not settings.cache_dir or not settings.cache_mib:
+        yield None
+        return
+    facts = FactStore(Path(settings.cache_dir), settings.cache_mib, clock)
+    try:
+        yield facts
+    finally:
+        facts.close()
 
 
 @asynccontextmanager

@@ -252,11 +252,13 @@ class _Run:
             return conflicting(await self.registry.inventory(repository, lambda _tags: Needs(), {}))
         policy = with_rivals(self.tally.policy, self.rivals, repository)
         unit = self.tally.support.deletion.unit if self.tally.support is not None else DeletionUnit.DIGEST
+        # One time for both: what was not read, since it stays by its age, is not a second older when it is judged.
+        now = self.world.clock.now()
         inventory = await self.registry.inventory(
-            repository, lambda tags: needs(policy, repository, tags, unit, in_use), {}
+            repository, lambda tags: needs(policy, repository, tags, unit, in_use, now), {}
         )
         # Thousands of tags take a while to judge: the event loop stays free for everybody else.
-        return await asyncio.to_thread(plan_repository, policy, inventory, unit, self.world.clock.now(), in_use)
+        return await asyncio.to_thread(plan_repository, policy, inventory, unit, now, in_use)
 
     def _take(self, plan: RepositoryPlan) -> None:
         self.world.audit.planned(plan)

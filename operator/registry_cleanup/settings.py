@@ -66,6 +66,10 @@ class Settings(BaseSettings):
             after two thirds of that.
         schedule_jitter_seconds: scheduled runs start up to so many seconds late, each policy's by its UID, so that not
             all of one minute start at once; 0 for none.
+        cache_dir: folder of the cache of facts, which spares the second run what a digest says already; none for no
+            cache. What is in it may be deleted at any time.
+        cache_mib: size of that cache at most, about 700 bytes for an image; its volume needs half as much again; 0 for
+            no cache.
         stop_seconds: how long a run may take to reach a safe point once the operator is told to stop.
     """
 
@@ -96,6 +100,8 @@ class Settings(BaseSettings):
     identity: str = Field(default_factory=lambda: f"{socket.gethostname()}-{secrets.token_hex(4)}", min_length=1)
     lease_seconds: int = Field(default=15, ge=3, le=3600)
     schedule_jitter_seconds: int = Field(default=60, ge=0, le=3600)
+    cache_dir: str = ""
+    cache_mib: int = Field(default=256, ge=0, le=65_536)
     stop_seconds: float = Field(default=45.0, ge=0)
 
     @field_validator("allowed_registries", "trusted_token_hosts", "protected_repositories", "namespaces", mode="before")

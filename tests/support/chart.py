@@ -31,7 +31,7 @@ COPIES: Mapping[Path, Path] = {
     }.items()
 }
 # What the Deployment says itself, or what has a value of its own.
-_NOT_SETTINGS = {"health_port", "identity", "namespaces", "service_account"}
+_NOT_SETTINGS = {"cache_dir", "health_port", "identity", "namespaces", "service_account"}
 
 
 def settings() -> dict[str, str]:

@@ -28,6 +28,7 @@ from registry_cleanup.ports import (
     RegistryAddress,
 )
 from registry_cleanup.registry.backend import DistributionRegistry, open_registry
+from registry_cleanup.registry.fact_store import FactStore
 from registry_cleanup.registry.transport import Limits
 from tests.support.http import Received
 
@@ -131,13 +132,15 @@ async def opened(
     token_url: str | None = None,
     repositories: Sequence[str] | None = None,
     passage: Passage | None = None,
+    facts: FactStore | None = None,
 ) -> AsyncIterator[DistributionRegistry]:
     """Log in to the registry at `url`."""
     address = RegistryAddress(url, insecure, ca_bundle, token_url, repositories)
     source: CredentialSource
     source = FixedSource(credential) if credential is None or isinstance(credential, Credential) else credential
     way = passage or free(concurrency)
-    async with open_registry(address, source, clock or SystemClock(), concurrency, way, limits) as registry:
+    ours = clock or SystemClock()
+    async with open_registry(address, source, ours, concurrency, way, limits, facts=facts) as registry:
         yield registry
 
 

@@ -15,6 +15,7 @@ from registry_cleanup.kube.lease import LEASE_NAME, LEASE_RULES
 from registry_cleanup.kube.plans import PLANS_RULE
 from registry_cleanup.openshift.api import Right
 from registry_cleanup.openshift.rights import TAGS_ROLE, explain
+from registry_cleanup.settings import defaults
 
 _ROOT = Path(__file__).parents[2]
 _OPERATOR = "registry-cleanup-operator"
@@ -190,7 +191,7 @@ def test_the_pod_meets_the_restricted_standard_with_whatever_user_the_cluster_as
         "capabilities": {"drop": ["ALL"]},
     }
     assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
-    assert [set(volume) - {"name"} for volume in pod["volumes"]] == [{"emptyDir"}]
+    assert [set(volume) - {"name"} for volume in pod["volumes"]] == [{"emptyDir"}] * 2
     assert "hostPort" not in container["ports"][0]
 
 
@@ -252,6 +253,16 @@ def test_the_pod_runs_the_operator_within_bounds_and_is_restarted_when_it_hangs(
     probe = container["livenessProbe"]["httpGet"]
     assert (ports[probe["port"]], probe["path"]) == (8080, "/healthz")
     assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]  # noqa: S108 - of the container
+
+
+def test_the_cache_of_facts_has_a_volume_of_its_own_with_room_for_its_journal(
+    pod: dict[str, Any], container: dict[str, Any]
+) -> None:
+    (folder,) = [each["value"] for each in container["env"] if each["name"] == "REGISTRY_CLEANUP_CACHE_DIR"]
+    (mount,) = [each for each in container["volumeMounts"] if each["mountPath"] == folder]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == mount["name"]]
+    limit = int(volume["emptyDir"]["sizeLimit"].removesuffix("Mi"))
+    assert limit == int(defaults()["cache_mib"] or 0) * 3 // 2
 
 
 def test_the_operator_is_reached_at_its_health_port_only_and_reaches_what_policies_name(

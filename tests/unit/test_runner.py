@@ -1179,6 +1179,28 @@ async def test_what_is_in_use_says_what_has_to_be_read() -> None:
     assert [each.digests for each in asked] == [{digest("runs")}] * 2
 
 
+async def test_a_plan_is_made_by_the_time_at_which_reading_began() -> None:
+    # What is not read, since one platform is too young to go, would be a guess a second later.
+    clock = _Clock()
+    asked: list[Needs] = []
+    barely = _repository("team/a", "a1", kept=())
+    young = {each: replace(fact, created=NOW - timedelta(days=30)) for each, fact in barely.manifests.items()}
+
+    class Slow(_Registry):
+        @override
+        async def inventory(
+            self, repository: str, needs: Callable[[Collection[str]], Needs], known: Mapping[Digest, Manifest]
+        ) -> Inventory:
+            asked.append(needs(["a1"]))
+            found = await super().inventory(repository, needs, known)
+            clock.passed = timedelta(hours=1)
+            return found
+
+    report = await _run(Slow({"team/a": replace(barely, manifests=young)}), plan_only=True, clock=clock)
+    assert [each.young_after for each in asked] == [NOW - timedelta(days=30)]
+    assert report.kept_by_reason == {"NotOldEnough": 1}
+
+
 async def test_where_what_is_in_use_is_not_known_nothing_is_planned_published_or_pruned() -> None:
     registry = _Registry(_TWO)
     store = _published_before(registry, _POLICY)

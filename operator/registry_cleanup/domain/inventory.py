@@ -67,6 +67,8 @@ class Needs:
             one of these.
         image_ids: that containers are known by, which may be digests of manifests or of configs: where there are any,
             the digest of the config of each image has to be known, of the platforms of indexes, too.
+        young_after: an index of which one platform was created then or later stays by every rule that may own it, so
+            that the other platforms need not be read for its date; None where they always have to.
     """
 
     dated: frozenset[str] = frozenset()
@@ -75,6 +77,7 @@ class Needs:
     digests: frozenset[Digest] = frozenset()
     used: frozenset[Digest] = frozenset()
     image_ids: frozenset[Digest] = frozenset()
+    young_after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

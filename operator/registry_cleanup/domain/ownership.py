@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
@@ -64,7 +65,12 @@ def among_rules(policy: Policy, repository: str, tag: str) -> Ownership:
 
 
 def needs(
-    policy: Policy, repository: str, tags: Collection[str], unit: DeletionUnit, in_use: InUse = NOTHING_IN_USE
+    policy: Policy,
+    repository: str,
+    tags: Collection[str],
+    unit: DeletionUnit,
+    in_use: InUse = NOTHING_IN_USE,
+    now: datetime | None = None,
 ) -> Needs:
     """Return what has to be gathered of `tags` to plan `repository`.
 
@@ -74,7 +80,28 @@ def needs(
         tags: as the registry listed them.
         unit: what the registry can delete; where only digests, every tag's digest has a say.
         in_use: what is in use.
+        now: the time by which the plan will be made, exactly that; None where nobody says.
     """
+    wanted = _needs(policy, repository, tags, unit, in_use)
+    young_after = _young_after(policy, repository, now) if wanted.dated and now is not None else None
+    return wanted if young_after is None else replace(wanted, young_after=young_after)
+
+
+def _young_after(policy: Policy, repository: str, now: datetime) -> datetime | None:
+    """Return since when whatever was created stays by age alone, whichever rule owns it; None where more has a say.
+
+    By `keep.mostRecent` one image stays or goes by the dates of others, and one whose date is unknown takes no place:
+    all that could be known has to be.
+    """
+    rules = [rule for rule in policy.rules if rule.applies_to(repository)]
+    ages = [rule.older_than for rule in rules if rule.older_than is not None and rule.most_recent is None]
+    try:
+        return now - min(ages) if ages and len(ages) == len(rules) else None
+    except OverflowError:  # older than time itself
+        return None
+
+
+def _needs(policy: Policy, repository: str, tags: Collection[str], unit: DeletionUnit, in_use: InUse) -> Needs:
     dated: set[str] = set()
     read: set[str] = set()
     lenders: set[str] = set()

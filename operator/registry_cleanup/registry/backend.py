@@ -19,6 +19,7 @@ from registry_cleanup.registry.auth import Authenticator
 from registry_cleanup.registry.client import RegistryClient
 from registry_cleanup.registry.deleter import Deleter
 from registry_cleanup.registry.deletion import Pruning
+from registry_cleanup.registry.fact_store import FactStore
 from registry_cleanup.registry.inventory import gather
 from registry_cleanup.registry.probe import probe
 from registry_cleanup.registry.tls import tls_context
@@ -34,6 +35,7 @@ async def open_registry(
     passage: Passage,
     limits: Limits = USUAL_LIMITS,
     observer: Observer | None = None,
+    facts: FactStore | None = None,
 ) -> AsyncIterator[DistributionRegistry]:
     """Log in to the registry at `address` and close its connections in the end.
 
@@ -45,6 +47,7 @@ async def open_registry(
         passage: that every request passes.
         limits: of one request.
         observer: is told of every request.
+        facts: from earlier runs, and for later ones; None to ask for everything.
 
     Raises:
         RunError: it cannot be reached, or does not accept the credential.
@@ -61,7 +64,7 @@ async def open_registry(
         auth = Authenticator(transport, Endpoint.of(address.url), source, clock, address.token_url)
         client = RegistryClient(address.url, transport, auth)
         await client.ping()
-        yield DistributionRegistry(client, clock, address, concurrency)
+        yield DistributionRegistry(client, clock, address, concurrency, facts)
     finally:
         await transport.close()
 
@@ -69,7 +72,15 @@ async def open_registry(
 class DistributionRegistry(Registry):
     """The port `Registry` over `/v2/`."""
 
-    def __init__(self, client: RegistryClient, clock: Clock, address: RegistryAddress, concurrency: int) -> None:
+    def __init__(
+        self,
+        client: RegistryClient,
+        clock: Clock,
+        address: RegistryAddress,
+        concurrency: int,
+        facts: FactStore | None = None,
+    ) -> None:
+        self._facts = facts
         self._client = client
         self._clock = clock
         self._endpoint = Endpoint.of(address.url)
@@ -130,6 +141,7 @@ class DistributionRegistry(Registry):
             known,
             self._concurrency,
             must_exist=repository in self._literals,
+            store=self._facts,
         )
 
     @override

@@ -68,6 +68,11 @@ class RegistryClient:
         self._has_referrers = True
 
     @property
+    def server(self) -> str:
+        """`host:port` of the registry."""
+        return self._origin.server
+
+    @property
     def clock_offset(self) -> timedelta | None:
         """The registry's clock minus ours; None before its first answer."""
         return self._transport.clock_offset

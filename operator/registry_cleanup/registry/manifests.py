@@ -70,19 +70,23 @@ class Pool:
         """Return the object that stands for `digest`."""
         return self._digests.setdefault(digest, digest)
 
-    def manifest(self, manifest: Manifest) -> Manifest:
-        """Return `manifest` made of the pool's objects."""
-        return replace(
+    def blob(self, digest: Digest, size: int) -> Blob:
+        """Return the object that stands for a blob of this size, whose digest is one of the pool's."""
+        blob = Blob(digest, size)
+        return self._blobs.setdefault(blob, blob)
+
+    def document(self, document: Document) -> Document:
+        """Return `document` made of the pool's objects."""
+        manifest = document.manifest
+        pooled = replace(
             manifest,
             digest=self.digest(manifest.digest),
             children=tuple(map(self.digest, manifest.children)),
             config=None if manifest.config is None else self.digest(manifest.config),
-            blobs=tuple(map(self._blob, manifest.blobs)),
+            blobs=tuple([self.blob(self.digest(blob.digest), blob.size) for blob in manifest.blobs]),
         )
-
-    def _blob(self, blob: Blob) -> Blob:
-        known = self._blobs.get(blob)
-        return self._blobs.setdefault(blob, Blob(self.digest(blob.digest), blob.size)) if known is None else known
+        platforms, nested = tuple(map(self.digest, document.platforms)), tuple(map(self.digest, document.nested))
+        return Document(pooled, platforms, nested)
 
 
 def format_of(content_type: str | None) -> Format:
@@ -93,6 +97,8 @@ def format_of(content_type: str | None) -> Format:
     return Format.INDEX if media_type in _INDEXES else Format.UNKNOWN
 
 
+# What the two functions below say of a content is remembered from one run to the next: whoever changes it raises
+# `fact_rows.FORMAT`.
 def read_manifest(digest: Digest, format_: Format, body: Mapping[str, Any], size: int) -> Document:
     """Return the facts of a manifest's JSON of `size` bytes.
 

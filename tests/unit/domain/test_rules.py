@@ -1,13 +1,15 @@
 """What the rules say of each tag by itself: ownership, age, number, dates, and what is no rule's business."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
+from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.ownership import needs, ownership
-from registry_cleanup.domain.policy import Policy
+from registry_cleanup.domain.policy import Policy, RepositoryGlob, RepositorySelector, Rule
 from registry_cleanup.domain.rules import judge, plausible
 from registry_cleanup.domain.verdict import KeepReason, PruneReason
 from tests.support.builders import (
@@ -510,3 +512,33 @@ def test_a_tag_that_its_stream_protects_is_kept_like_one_of_keep_tags_and_no_rul
 def test_a_protected_tag_without_image_is_dangling() -> None:
     there = inventory({"a": image("a")}, dangling=["gone"], protected=["gone", "a"])
     assert _judged(policy(rule(days=30)), there) == {"a": "KeepTags", "gone": "Dangling"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "days"),
+    [
+        ([rule(days=7)], 7),
+        ([rule("pr-.*", name="a", days=30), rule(name="b", days=7)], 7),
+        # By `mostRecent` what stays hangs on the dates of others.
+        ([rule(days=7, most_recent=1)], None),
+        ([rule("pr-.*", name="a", days=30), rule(name="b", most_recent=1)], None),
+        ([rule("pr-.*", name="a", days=30), rule(name="b", most_recent=1, order_by=OrderBy.SEM_VER)], None),
+        ([rule(most_recent=1)], None),
+    ],
+)
+def test_an_index_need_not_be_dated_whole_where_age_alone_decides(rules: list[Rule], days: int | None) -> None:
+    expected = None if days is None else NOW - timedelta(days=days)
+    asked = needs(policy(*rules), REPOSITORY, ["pr-1", "a"], DeletionUnit.TAG, now=NOW)
+    assert asked.young_after == expected
+    assert replace(asked, young_after=None) == needs(policy(*rules), REPOSITORY, ["pr-1", "a"], DeletionUnit.TAG)
+
+
+def test_a_rule_of_other_repositories_has_no_say_in_what_is_read_of_an_index() -> None:
+    elsewhere = RepositorySelector((RepositoryGlob("elsewhere"),))
+    what = policy(rule(name="a", days=7), rule(name="b", most_recent=1, repositories=elsewhere))
+    assert needs(what, REPOSITORY, ["a"], DeletionUnit.TAG, now=NOW).young_after == NOW - timedelta(days=7)
+
+
+def test_an_age_older_than_time_itself_asks_for_all_dates() -> None:
+    what = policy(rule(days=999_999))
+    assert needs(what, REPOSITORY, ["a"], DeletionUnit.TAG, now=NOW).young_after is None

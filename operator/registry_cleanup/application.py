@@ -30,6 +30,7 @@ from registry_cleanup.kube.schema import ServedSchema
 from registry_cleanup.kube.spec import GROUP, KIND, PLURAL, VERSION, NotAllowedError, ParsedPolicy, parse_policy
 from registry_cleanup.lanes import Gates, Lane, OwnLimits
 from registry_cleanup.live_policies import LivePolicies
+from registry_cleanup.narrator import Follow, unfollowed
 from registry_cleanup.openshift.api import ImageAPI
 from registry_cleanup.openshift.registry import OpenShiftRegistry
 from registry_cleanup.ports import Audit, Clock, Registry, RegistryAddress, RunError, World
@@ -115,6 +116,7 @@ class Application:
         order: RunOrder,
         halt: Callable[[], str | None],
         aside: Aside = nullcontext,
+        follow: Follow = unfollowed,
     ) -> RunReport:
         """Run `policy` once; whatever goes wrong is told in the report.
 
@@ -123,6 +125,7 @@ class Application:
             order: what to do.
             halt: says why the run must stop, as soon as it must.
             aside: gives up the run's place while it waits for another run.
+            follow: tells of the run while it goes on.
         """
 
         def stop() -> str | None:
@@ -138,7 +141,9 @@ class Application:
             self._rivals(policy, None if order.plan_only else order.start),
             RunClaims(self.claims, f"{policy.namespace}/{policy.name}", aside, guard.unless_halted),
         )
-        return await Runner(policy.policy, lambda: self._connect(policy), world).run(order)
+        runner = Runner(policy.policy, lambda: self._connect(policy), world)
+        async with follow(runner.snapshot):
+            return await runner.run(order)
 
     def rivals_changed(self) -> None:
         """Take note that a policy begins to prune, does so otherwise, or ends."""

@@ -20,6 +20,7 @@ from registry_cleanup.domain.run import Conflict, Failure, Phase, RunOrder, RunR
 from registry_cleanup.domain.schedule import Due, Missed, Wait, due
 from registry_cleanup.kube.guard import change
 from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy
+from registry_cleanup.narrator import Narrator
 from registry_cleanup.places import Seat
 from registry_cleanup.ports import InterruptedRunError, RunError
 from registry_cleanup.standing import Standing
@@ -235,8 +236,11 @@ class PolicyTask:
             message = "the operator may not patch registrycleanuppolicies/status, so it does nothing: grant it that"
             _log.error(message, extra={"policy": self.standing.name})
             return self._unrun(policy, order, Phase.INTERRUPTED, message)
+        narrator = Narrator(self.standing.name, order.id, lambda progress: self.standing.show(order.id, progress))
         try:
-            return await self._application.run(policy, order, lambda: self._outdated(policy), seat.aside)
+            return await self._application.run(
+                policy, order, lambda: self._outdated(policy), seat.aside, narrator.follow
+            )
         except Exception as error:
             _log.exception("unexpected error", extra={"policy": self.standing.name, "run": order.id})
             message = (

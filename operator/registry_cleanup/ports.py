@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Protocol
 
 from registry_cleanup.domain.conflict import Rival
+from registry_cleanup.domain.course import Readings
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, UntaggedOutcome
 from registry_cleanup.domain.in_use import InUse
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
@@ -144,6 +145,16 @@ class Registry(Protocol):
     def claimed_as(self) -> str:
         """The name under which runs claim its repositories from each other; one name for one registry."""
         return self.host
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent so far, repetitions included."""
+        return 0
+
+    @property
+    def readings(self) -> Readings:
+        """How far the reading of repositories has come; who cannot tell shows nothing."""
+        return Readings()
 
     async def clock_offset(self) -> timedelta | None:
         """Return the registry's clock minus ours, by its `Date`; None where it sends none."""

@@ -14,6 +14,7 @@ from registry_cleanup.apply import Apply
 from registry_cleanup.concurrency import in_order, unless
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.conflict import Rival, conflicts, with_rivals, yields
+from registry_cleanup.domain.course import Snapshot, Stage
 from registry_cleanup.domain.guards import guard
 from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
 from registry_cleanup.domain.inventory import Needs
@@ -53,12 +54,21 @@ class Runner:
         self._connect = connect
         self._world = world
         self._at_a_time = at_a_time
+        self._tally: Tally | None = None
+        self._registry: Registry | None = None
+
+    def snapshot(self) -> Snapshot:
+        """Return what the run has come to so far."""
+        if self._tally is None or self._registry is None:
+            return Snapshot(Stage.LOOKING)
+        return self._tally.snapshot(self._registry.readings, self._registry.requests)
 
     async def run(self, order: RunOrder) -> RunReport:
         """Do what `order` says; whatever the world does wrong is told in the report, and never raised."""
-        tally = Tally(self._policy, order)
+        tally = self._tally = Tally(self._policy, order)
         try:
             async with self._connect() as registry:
+                self._registry = registry
                 # Where the policy leaves the address to the cluster, it is known only now.
                 tally.policy = replace(self._policy, registry=registry.host)
                 await _Run(tally, registry, self._world, self._at_a_time).run()
@@ -130,7 +140,9 @@ class _Run:
                     await self._run(scan)
                     return
             claimed, since = frozenset(self.tally.selected), self.world.clock.now()
+            self.tally.stage = Stage.WAITING
             await visit.wait()
+            self.tally.stage = Stage.LOOKING
             self._give_back(self.world.clock.now() - since)
             # That may have taken hours: whatever was seen before is old, the list, the rivals and what is in use. What
             # was not selected or not the policy's own then was not claimed, and is left to the next run.
@@ -181,6 +193,7 @@ class _Run:
         if doubt is not None:
             raise RunError(doubt)
         if self.published is not None:
+            self.tally.stage = Stage.PRUNING
             await Apply(self.tally, self.registry, self.world, self.published, scan).run()
 
     # Gather and plan
@@ -231,6 +244,8 @@ class _Run:
     async def _plan(self, in_use: InUse) -> None:
         """Gather and plan every repository that the run takes; what comes of them is taken in their order."""
         tally = self.tally
+        tally.stage = Stage.PLANNING
+        self.registry.readings.begin()
 
         async def plan(repository: str) -> RepositoryPlan:
             return await self._plan_repository(repository, in_use)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from registry_cleanup.domain.course import Progress
 from registry_cleanup.domain.run import Conflict
 from registry_cleanup.kube.api import APIError, ForbiddenError, KubernetesAPI, NotThereError
 from registry_cleanup.kube.figures import spec_figures, status_figures
@@ -120,6 +121,23 @@ class Standing:
             return False
         self.status = status
         return await self._publish()
+
+    async def show(self, run: str, progress: Progress) -> None:
+        """Show where the run `run` is, if status says that it is under way; what cannot be published is left out.
+
+        It waits for no other status, and none waits for it: the API server takes it only for a run that goes on.
+        """
+        status = self.writer(self.status.observed_generation).progressing(run, progress)
+        if status is None or status.last_run is None or status.last_run.progress is None:
+            return
+        self.status = status
+        metadata = self.body["metadata"]
+        try:
+            await self._api.show_progress(
+                metadata["namespace"], metadata["name"], metadata["uid"], run, status.last_run.progress.as_json()
+            )
+        except APIError as error:
+            _log.debug("the progress could not be shown", extra={"policy": self.name, "cause": str(error)})
 
     # Conflicts: found by this policy's own runs and by those of others, and told at once, be there a run or not
 

@@ -951,6 +951,20 @@ async def test_a_wildcard_in_a_namespace_needs_the_whole_cluster_or_names(settin
     assert not any(request.path.endswith("/imagestreams") for request in setting.images.requests)
 
 
+@pytest.mark.parametrize("account", ["least", "status"])
+async def test_who_looks_sees_how_many_requests_for_image_streams_were_sent(setting: Setting, account: str) -> None:
+    setting.push("v1", "v2")
+    async with setting.opened(account) as registry:
+        plan, deletion = await _planned(registry)
+        setting.forget()
+        sent = registry.requests
+        await clients.applied(registry, plan, deletion)
+        # Those of no access review, which the API server answers itself.
+        assert 0 < len(setting.images.requests) <= registry.requests - sent
+        assert setting.changes
+        assert registry.requests - sent <= len(setting.images.requests) + 2
+
+
 async def test_who_may_list_everywhere_sees_all_namespaces_in_one_list(setting: Setting) -> None:
     setting.push("v1")
     setting.images.push(MORE, "other", "v1")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from aiohttp import web
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
@@ -19,7 +20,7 @@ from registry_cleanup.registry.errors import DeniedError, MalformedAnswerError, 
 from tests.support.binaries import binary
 from tests.support.clients import dated, kinds, opened, prunes, references, resolved
 from tests.support.crane import Crane
-from tests.support.faulty import Fault, FaultyRegistry, answers, changes_headers, faulty_registry
+from tests.support.faulty import Fault, FaultyRegistry, Forward, answers, changes_headers, faulty_registry
 from tests.support.images import OCI_INDEX, OCI_MANIFEST, push_blob, push_image, push_index, push_raw_manifest
 from tests.support.processes import environment_without, free_port, running, wait_until
 from tests.support.registries import RegistryServer, Version, distribution
@@ -498,6 +499,37 @@ async def test_a_config_is_read_once_for_each_digest(setting: Setting) -> None:
         inventory = await dated(registry, "requests/shared")
     assert (len(inventory.tags), len(set(inventory.tags.values()))) == (6, 1)
     assert kinds(setting.proxy.requests) == {"GET tags": 1, "GET manifests": 6, "GET blobs": 1}
+
+
+async def test_who_looks_sees_how_many_requests_were_sent_and_how_much_of_a_repository_is_read(
+    setting: Setting,
+) -> None:
+    repository = "requests/seen"
+    for tag in ("v1", "v2", "v3"):
+        push_image(setting.url, repository, [tag], seed=tag)
+    push_image(setting.url, repository, ["v3-again"], seed="v3")
+    seen: list[tuple[int | None, int]] = []
+    async with opened(setting.proxy.url, repositories=[repository, "requests/none"]) as registry:
+
+        async def look(_request: web.Request, forward: Forward) -> web.StreamResponse:
+            seen.append((registry.readings.tags_of_all(1), registry.readings.tags_read))
+            return (await forward()).response()
+
+        setting.proxy.inject(look)
+        before = registry.requests
+        wanted = Needs(dated=frozenset({"v1", "v2", "v3"}), resolved=frozenset({"v3-again"}))
+        await registry.inventory(repository, lambda _: wanted, {})
+        # The list, four manifests, three configs.
+        assert registry.requests - before == len(seen) == 8
+        assert (registry.readings.tags_of_all(1), registry.readings.tags_read) == (4, 4)
+        with pytest.raises(NotFoundError):
+            await dated(registry, "requests/none")
+        assert (registry.readings.ended, registry.readings.tags) == (2, 4)
+    assert seen[0] == (None, 0)
+    assert all(whole == 4 for whole, _ in seen[1:])
+    read = [number for _, number in seen]
+    assert read == sorted(read)
+    assert 0 < read[5] < 4
 
 
 async def test_known_facts_are_not_fetched_again(setting: Setting) -> None:

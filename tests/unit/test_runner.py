@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from registry_cleanup.claims import ClaimBook, RunClaims
 from registry_cleanup.domain.conflict import Rival
+from registry_cleanup.domain.course import Readings, Snapshot
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, Outcome, UntaggedOutcome
 from registry_cleanup.domain.in_use import InUse, User
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
@@ -183,6 +184,7 @@ async def _run(
     first: str | None = None,
     claims: Claims | None = None,
     at_a_time: int = 1,
+    begun: Callable[[Runner], None] = lambda _: None,
 ) -> RunReport:
     @asynccontextmanager
     async def connect() -> AsyncIterator[Registry]:
@@ -203,7 +205,9 @@ async def _run(
     order = RunOrder(
         "run-1", Trigger.REQUEST, plan_only, NOW, approval=approval, deadline=deadline, first_repository=first
     )
-    report = await Runner(what, connect, world, at_a_time).run(order)
+    runner = Runner(what, connect, world, at_a_time)
+    begun(runner)
+    report = await runner.run(order)
     _check_counts(report)
     return report
 
@@ -1531,3 +1535,54 @@ async def test_what_speaks_against_a_run_ends_the_reading_of_a_large_repository(
         report = await _run(registry, guard=guard, plan_only=True)
     assert (report.phase, report.plan) == (Phase.INTERRUPTED, None)
     assert "the Lease was lost" in report.message
+
+
+# Where it is
+
+
+async def test_a_run_can_be_looked_at_while_it_goes_on() -> None:
+    runners: list[Runner] = []
+    seen: list[Snapshot] = []
+
+    async def see(_: str) -> None:
+        seen.append(runners[0].snapshot())
+
+    class Counting(_Registry):
+        """Has read another repository before, to find out who else prunes here."""
+
+        counts = Readings(ended=1, tags=9)
+
+        @property
+        @override
+        def readings(self) -> Readings:
+            return self.counts
+
+        @override
+        async def repositories(self) -> Sequence[str]:
+            seen.append(runners[0].snapshot())
+            return await super().repositories()
+
+    registry = Counting(_TWO, reading=see, pace=see)
+    waits = FixedClaims(free=False, meanwhile=lambda: seen.append(runners[0].snapshot()))
+    store = _published_before(registry, _POLICY)
+
+    def begun(runner: Runner) -> None:
+        runners.append(runner)
+        seen.append(runner.snapshot())
+
+    await _run(registry, claims=waits, store=store, begun=begun)
+    told = [(each.stage.value, each.repositories, each.repositories_done, each.tags_read) for each in seen]
+    assert told == [
+        ("Looking", None, 0, 0),
+        ("Looking", None, 0, 9),
+        ("Waiting", None, 0, 9),
+        ("Looking", None, 0, 9),
+        ("Planning", 2, 0, 0),
+        ("Planning", 2, 1, 3),
+        ("Pruning", 2, 2, 5),
+        ("Pruning", 2, 2, 5),
+        ("Pruning", 2, 2, 5),
+    ]
+    assert [(each.tags_to_prune, each.tags_pruned) for each in seen[6:]] == [(3, 0), (3, 1), (3, 2)]
+    # A look changes nothing, also when all is over.
+    assert runners[0].snapshot().tags_pruned == 3

@@ -1,13 +1,24 @@
 """A status that cannot be published is published as soon as that works."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from typing_extensions import override
 
-from registry_cleanup.kube.api import APIError, ConflictError, ForbiddenError, KubernetesAPI, NoAnswerError
+from registry_cleanup.domain.course import Progress, Snapshot, Stage
+from registry_cleanup.domain.run import Conflict, Phase, RunOrder, RunReport, Trigger
+from registry_cleanup.kube.api import (
+    APIError,
+    BarredError,
+    ConflictError,
+    ForbiddenError,
+    KubernetesAPI,
+    NoAnswerError,
+    NotThereError,
+)
 from registry_cleanup.standing import Standing
 from registry_cleanup.telemetry.metrics import Metrics
 from tests.support.builders import NOW
@@ -111,3 +122,89 @@ async def test_a_status_that_rests_is_the_same_and_is_not_written_again() -> Non
     standing.rest()
     assert not await standing.write(before)
     assert len(api.taken) == 1
+
+
+# Where a run is
+
+_ORDER = RunOrder("run-1", Trigger.REQUEST, plan_only=True, start=NOW)
+_PROGRESS = Progress(Snapshot(Stage.PLANNING, 20, 3, None, 400, requests=900), 80, 60)
+_CONFLICT = Conflict("team", "older", "older-uid", yields=True, repositories=("team/app",))
+
+
+class _ShowingAPI(_API):
+    """Takes every status; of what a run shows, what `refusal` does not speak against."""
+
+    def __init__(self, refusal: APIError | None = None) -> None:
+        super().__init__(NoAnswerError("never"), times=0)
+        self.refusal = refusal
+        self.shown: list[tuple[str, dict[str, Any]]] = []
+
+    @override
+    async def show_progress(self, namespace: str, name: str, uid: str, run: str, progress: dict[str, Any]) -> None:
+        assert (namespace, name, uid) == ("team", "policy", "a-uid")
+        self.shown.append((run, progress))
+        if self.refusal is not None:
+            raise self.refusal
+
+
+async def test_where_a_run_is_is_shown_and_stays_when_other_news_is_written() -> None:
+    api = _ShowingAPI()
+    standing = _standing(api)
+    await standing.write(standing.writer().running(_ORDER))
+    before = standing.status
+    await standing.show("run-1", _PROGRESS)
+    told = {
+        "message": "planning: 3 of 20 repositories, 400 tags, 80 requests/s, about 1 min left",
+        "time": "2026-06-15T12:00:00Z",
+        "stage": "Planning",
+        "repositories": 20,
+        "repositoriesDone": 3,
+        "tagsRead": 400,
+        "requestsPerSecond": 80,
+        "remainingSeconds": 60,
+    }
+    assert api.shown == [("run-1", told)]
+    # That alone: conditions say nothing of it.
+    assert len(api.taken) == 1
+    assert standing.status.conditions == before.conditions
+    standing.tell(_CONFLICT)
+    await standing.settle()
+    assert api.taken[-1]["lastRun"]["progress"] == told
+    # The end of the run is news, and the end of this.
+    report = RunReport(_ORDER, Phase.FAILED, NOW)
+    ended = standing.writer().finished(
+        report, failed_before=False, handled_request=None, handled_approval=None, next_time=None, history_limit=5
+    )
+    assert await standing.write(ended)
+    assert "progress" not in api.taken[-1]["lastRun"]
+    assert [set(run) & {"progress"} for run in api.taken[-1]["history"]] == [set()]
+
+
+@pytest.mark.parametrize("run", ["run-0", "run-1"], ids=["another", "ended"])
+async def test_of_a_run_that_is_not_under_way_nothing_is_shown(run: str) -> None:
+    api = _ShowingAPI()
+    standing = _standing(api)
+    await standing.show(run, _PROGRESS)
+    await standing.write(standing.writer().running(_ORDER))
+    if run == _ORDER.id:
+        await standing.write(standing.writer().interrupted("it ended"))
+    await standing.show(run, _PROGRESS)
+    assert api.shown == []
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [NoAnswerError("full"), ConflictError("busy"), ForbiddenError("no"), NotThereError("ended"), BarredError("lost")],
+    ids=lambda refusal: type(refusal).__name__,
+)
+async def test_what_cannot_be_shown_is_left_out_and_disturbs_nothing(
+    refusal: APIError, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    api = _ShowingAPI(refusal)
+    standing = _standing(api)
+    await standing.write(standing.writer().running(_ORDER))
+    await standing.show("run-1", _PROGRESS)
+    await asyncio.sleep(0.05)  # longer than a status takes to be tried again
+    assert (len(api.shown), len(api.taken), standing.mute) == (1, 1, False)
+    assert (len(asyncio.all_tasks()), caplog.records) == (1, [])

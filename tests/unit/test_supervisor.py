@@ -19,6 +19,7 @@ from registry_cleanup.domain.tenancy import UNBOUNDED, Bounds, HostGlob
 from registry_cleanup.kube.api import ForbiddenError
 from registry_cleanup.kube.spec import APPROVE_ANNOTATION, REQUEST_ANNOTATION, ParsedPolicy, parse_policy
 from registry_cleanup.kube.status import parse_time
+from registry_cleanup.narrator import Follow
 from registry_cleanup.ports import RunError
 from registry_cleanup.settings import Settings
 from registry_cleanup.supervisor import Supervisor
@@ -119,7 +120,7 @@ class _World:
         return parse_policy(body, self.bounds)
 
     async def run(
-        self, policy: ParsedPolicy, order: RunOrder, _halt: Callable[[], str | None], _aside: Aside
+        self, policy: ParsedPolicy, order: RunOrder, _halt: Callable[[], str | None], _aside: Aside, _follow: Follow
     ) -> RunReport:
         self.orders.append((policy.name, order))
         await self._notify()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 
+from registry_cleanup.domain.course import Readings, Snapshot, Stage
 from registry_cleanup.domain.deletion import DeletionSupport, ItemOutcome, Outcome, UntaggedOutcome
 from registry_cleanup.domain.guards import Go, Guarded
 from registry_cleanup.domain.messages import guard_notes, message_of
@@ -56,6 +57,7 @@ class Tally:
         scan: what came of the look at what is in use.
         selected: all repositories of the run, in the order in which it takes them.
         late: whether the time of the run was over before it was through.
+        stage: what the run is at.
         doubt: why runs of this operator only plan for now, where this one would have planned only anyway.
     """
 
@@ -78,6 +80,7 @@ class Tally:
     scan: ScanSummary | None = None
     selected: Sequence[str] = ()
     late: bool = False
+    stage: Stage = Stage.LOOKING
     _left: list[str] = field(default_factory=list)
     _advanced: set[str] = field(default_factory=set)
     _top: list[Planned] = field(default_factory=list)
@@ -87,6 +90,7 @@ class Tally:
     _tags: int = 0
     _matched: int = 0
     _planned: int = 0
+    _going: int | None = None
     _untagged: int = 0
     _kept: Counter[str] = field(default_factory=Counter)
     _outcomes: Counter[Outcome] = field(default_factory=Counter)
@@ -186,6 +190,7 @@ class Tally:
     def take_guarded(self, guarded: Guarded) -> None:
         """Note what the guards let through."""
         self.guarded = guarded
+        self._going = sum(plan.planned for plan in guarded.plans)
         for repository, items in guarded.items.items():
             self.report.held(repository, items)
         if self.summary is not None:
@@ -201,6 +206,34 @@ class Tally:
             self._outcomes[outcome.outcome] += 1
         else:
             self._untagged_outcomes[outcome.outcome] += 1
+
+    def snapshot(self, readings: Readings, requests: int) -> Snapshot:
+        """Return what the run has come to, with what its registry says of readings under way and of requests sent."""
+        known = self.stage in (Stage.PLANNING, Stage.PRUNING)
+        return Snapshot(
+            self.stage,
+            len(self.selected) if known else None,
+            self._scanned + len(self.unread),
+            readings.tags_of_all(len(self.selected)) if known else None,
+            max(self._tags, readings.tags_read),
+            self._going,
+            self._outcomes[Outcome.PRUNED],
+            self._share(readings),
+            requests,
+        )
+
+    def _share(self, readings: Readings) -> float | None:
+        """Return how much of the stage is done, from 0 to 1; None where nobody can tell.
+
+        By tags, where their number is known, else by repositories.
+        """
+        if self.stage is Stage.PRUNING and self._going:
+            return min(self._outcomes.total() / self._going, 1.0)
+        if self.stage is not Stage.PLANNING or not self.selected:
+            return None
+        if tags := readings.tags_of_all(len(self.selected)):
+            return min(readings.tags_read / tags, 1.0)
+        return min(max(self._scanned + len(self.unread), readings.repositories_read) / len(self.selected), 1.0)
 
     def finished(self, now: datetime) -> RunReport:
         """Return what is told of the run."""

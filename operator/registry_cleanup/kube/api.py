@@ -23,6 +23,7 @@ import stamina
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
+from registry_cleanup.domain.run import Phase
 from registry_cleanup.kube.spec import GROUP, PLURAL, VERSION
 from registry_cleanup.ports import Objection, no_objection
 
@@ -143,6 +144,20 @@ class KubernetesAPI:
             with attempt:
                 await self._patch_status(namespace, name, patch)
 
+    async def show_progress(self, namespace: str, name: str, uid: str, run: str, progress: dict[str, Any]) -> None:
+        """Show where the run `run` of the policy with this UID is, if status still says that it is under way.
+
+        The API server tests that as it writes: a patch that is overtaken by the end of the run, or by another operator,
+        has no effect whenever it arrives. It is sent once.
+        """
+        patch: list[dict[str, Any]] = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": "/status/lastRun/id", "value": run},
+            {"op": "test", "path": "/status/lastRun/phase", "value": Phase.RUNNING.value},
+            {"op": "add", "path": "/status/lastRun/progress", "value": progress},
+        ]
+        await self._patch_status(namespace, name, patch)
+
     async def _patch_status(self, namespace: str, name: str, patch: list[dict[str, Any]]) -> None:
         self._may_write()
         try:
@@ -159,7 +174,7 @@ class KubernetesAPI:
                 )
             )
         except RefusedError as error:
-            raise NotThereError(str(error)) from error  # the test of the UID failed
+            raise NotThereError(str(error)) from error  # a test of the patch failed
 
     async def secret(self, namespace: str, name: str) -> client.V1Secret:
         """Return a Secret."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import accumulate
 
+from registry_cleanup.domain.run import Phase
 from registry_cleanup.kube.status import PolicyStatus
 
 MOST_BYTES = 16 * 1024
@@ -12,6 +13,8 @@ MOST_BYTES = 16 * 1024
 LONGEST_MESSAGE = 1024
 # Of a run that is history.
 LONGEST_PAST_MESSAGE = 160
+# Of what is told of a run while it goes on, which is written without the rest.
+_PROGRESS_BYTES = 768
 # So many runs stay in the history before the sample is shortened.
 _LEAST_HISTORY = 3
 
@@ -43,7 +46,11 @@ def fitted(status: PolicyStatus) -> PolicyStatus:
 
 
 def _bytes(status: PolicyStatus) -> int:
-    return len(json.dumps(status.as_json(), ensure_ascii=False, separators=(",", ":")).encode())
+    room = 0
+    if status.last_run is not None and status.last_run.phase is Phase.RUNNING:
+        room = _PROGRESS_BYTES
+        status = status.model_copy(update={"last_run": status.last_run.model_copy(update={"progress": None})})
+    return room + len(json.dumps(status.as_json(), ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _size(text: str) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, field_validator
 from pydantic.alias_generators import to_camel
 
+from registry_cleanup.domain.course import Stage
 from registry_cleanup.domain.run import Phase, Trigger
 
 FAILING = frozenset({Phase.FAILED, Phase.PARTIAL, Phase.BLOCKED})
@@ -20,6 +21,10 @@ class Model(BaseModel):
     """A part of `status`: camelCase names; what an older or newer operator wrote is passed over."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON that the API server stores."""
+        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
 class Condition(Model):
@@ -68,12 +73,40 @@ class RunStatus(Model):
     message: str | None = None
 
 
+class ProgressStatus(Model):
+    """`status.lastRun.progress`."""
+
+    message: str
+    time: str
+    stage: Stage
+    repositories: int | None = None
+    repositories_done: int | None = None
+    tags: int | None = None
+    tags_read: int | None = None
+    tags_to_prune: int | None = None
+    tags_pruned: int | None = None
+    requests_per_second: int
+    remaining_seconds: int | None = None
+
+
 class LastRun(RunStatus):
     """`status.lastRun`."""
+
+    progress: ProgressStatus | None = None
 
     counts: CountsStatus | None = None
     kept_by_reason: dict[str, int] | None = None
     report_ref: ReportRef | None = None
+
+    @field_validator("progress", mode="wrap")
+    @classmethod
+    def _readable(cls, value: object, read: ValidatorFunctionWrapHandler) -> ProgressStatus | None:
+        """Pass over what cannot be read: nobody goes on from it, and what else status says still holds."""
+        try:
+            progress: ProgressStatus | None = read(value)
+        except ValidationError:
+            return None
+        return progress
 
 
 class HistoryCounts(Model):
@@ -148,10 +181,6 @@ class PolicyStatus(Model):
     history: list[HistoryEntry] = []
     plan: PlanStatus | None = None
     in_use: InUseStatus | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the JSON that the API server stores."""
-        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
 
     @property
     def failed(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 
+from registry_cleanup.domain.course import Progress
 from registry_cleanup.domain.run import PlanSummary, ReportReference, RunReport
 from registry_cleanup.kube.bounds import LONGEST_PAST_MESSAGE, short
 from registry_cleanup.kube.status import (
@@ -12,6 +14,7 @@ from registry_cleanup.kube.status import (
     InUseStatus,
     LastRun,
     PlanStatus,
+    ProgressStatus,
     ReportRef,
     SampleItem,
     TopRepository,
@@ -33,6 +36,25 @@ def last_run(report: RunReport, earlier: ReportRef | None) -> LastRun:
         kept_by_reason=dict(sorted(report.kept_by_reason.items())),
         message=short(report.message),
         report_ref=_report_ref(report.reference) or earlier,
+    )
+
+
+def progress_status(progress: Progress, now: datetime) -> ProgressStatus:
+    """Return what is told of a run that goes on; numbers of what it has not come to yet are absent."""
+    snapshot = progress.snapshot
+    planned = snapshot.repositories is not None
+    return ProgressStatus(
+        message=progress.message,
+        time=rfc3339(now) or "",
+        stage=snapshot.stage,
+        repositories=snapshot.repositories,
+        repositories_done=snapshot.repositories_done if planned else None,
+        tags=snapshot.tags,
+        tags_read=snapshot.tags_read if planned else None,
+        tags_to_prune=snapshot.tags_to_prune,
+        tags_pruned=snapshot.tags_pruned if snapshot.tags_to_prune is not None else None,
+        requests_per_second=progress.requests_per_second,
+        remaining_seconds=progress.remaining,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from registry_cleanup.domain.course import Progress
 from registry_cleanup.domain.run import Conflict, Phase, PlanSummary, RunOrder, RunReport
 from registry_cleanup.kube.bounds import fitted, short
 from registry_cleanup.kube.conditions import (
@@ -19,7 +20,7 @@ from registry_cleanup.kube.conditions import (
     policy_conflict,
 )
 from registry_cleanup.kube.status import FAILING, Condition, LastRun, PolicyStatus, ReportRef, rfc3339
-from registry_cleanup.kube.told import in_use, last_run, past, published_plan
+from registry_cleanup.kube.told import in_use, last_run, past, progress_status, published_plan
 
 # Of `spec.historyLimit`; where a limit is not known, the next run's end cuts the list to it.
 _MOST_HISTORY = 10
@@ -67,7 +68,12 @@ class StatusWriter:
         last = self._status.last_run
         if last is None:
             return self._status
-        ended = {"phase": Phase.INTERRUPTED, "message": message, "completion_time": rfc3339(self._now)}
+        ended = {
+            "phase": Phase.INTERRUPTED,
+            "message": message,
+            "completion_time": rfc3339(self._now),
+            "progress": None,
+        }
         last = last.model_copy(update=ended)
         return self._done(last_run=last, history=[past(last), *self._status.history][:_MOST_HISTORY])
 
@@ -96,6 +102,13 @@ class StatusWriter:
                 report_ref=self._last_report(),
             )
         )
+
+    def progressing(self, run: str, progress: Progress) -> PolicyStatus | None:
+        """Say where the run `run` is; None where it is not the one that is under way."""
+        last = self._status.last_run
+        if last is None or (last.id, last.phase) != (run, Phase.RUNNING):
+            return None
+        return self._done(last_run=last.model_copy(update={"progress": progress_status(progress, self._now)}))
 
     def finished(
         self,

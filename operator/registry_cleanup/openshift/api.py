@@ -49,7 +49,11 @@ _Read = TypeVar("_Read")
 
 
 class ImageAPI:
-    """`image.openshift.io` as one policy's ServiceAccount sees it."""
+    """`image.openshift.io` as one policy's ServiceAccount sees it.
+
+    Attributes:
+        sent: how many requests were sent so far, repetitions included.
+    """
 
     def __init__(self, api_client: client.ApiClient, passage: Passage) -> None:
         """Call with `api_client`; reads wait for their `passage`, a write follows its last look at once."""
@@ -57,6 +61,7 @@ class ImageAPI:
         self._authorization = client.AuthorizationV1Api(api_client)
         self._raw = RawCalls(api_client)
         self._passage = passage
+        self.sent = 0
 
     async def available(self) -> bool:
         """Say whether the cluster has image streams at all."""
@@ -118,6 +123,7 @@ class ImageAPI:
         """
         metadata = stream["metadata"]
         self._passage.follow()
+        self.sent += 1
         path = _path(metadata["namespace"], metadata["name"])
         return await self._raw.whole("PUT", f"{path}/status", stream)
 
@@ -133,6 +139,7 @@ class ImageAPI:
         """Delete a tag from status and spec of the stream with this UID (openshift.md, 5)."""
         body = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid=uid))
         self._passage.follow()
+        self.sent += 1
         await call(
             self._custom.delete_namespaced_custom_object(
                 _GROUP,
@@ -191,6 +198,7 @@ class ImageAPI:
         async for attempt in stamina.retry_context(on=_wait, attempts=_ATTEMPTS, wait_initial=0.5, timeout=None):
             with attempt:
                 await self._passage.enter()
+                self.sent += 1
                 try:
                     return await ask()
                 finally:

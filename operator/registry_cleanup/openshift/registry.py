@@ -82,6 +82,11 @@ class OpenShiftRegistry(Registry):
     def claimed_as(self) -> str:
         return "image.openshift.io"  # the streams of one cluster, by whatever route their registry is reached
 
+    @property
+    @override
+    def requests(self) -> int:
+        return self._api.sent
+
     @override
     async def clock_offset(self) -> timedelta | None:
         return None  # the guard compares with the API server's clock, and there is no other here

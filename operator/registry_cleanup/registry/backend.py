@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from typing_extensions import override
 
+from registry_cleanup.domain.course import Readings
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, UntaggedOutcome
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan
@@ -86,6 +87,7 @@ class DistributionRegistry(Registry):
         self._endpoint = Endpoint.of(address.url)
         self._literals = frozenset(address.repositories or ())
         self._concurrency = concurrency
+        self._readings = Readings()
 
     @property
     @override
@@ -96,6 +98,16 @@ class DistributionRegistry(Registry):
     @override
     def claimed_as(self) -> str:
         return self._endpoint.server
+
+    @property
+    @override
+    def requests(self) -> int:
+        return self._client.requests
+
+    @property
+    @override
+    def readings(self) -> Readings:
+        return self._readings
 
     @override
     async def clock_offset(self) -> timedelta | None:
@@ -134,15 +146,17 @@ class DistributionRegistry(Registry):
         needs: Callable[[Collection[str]], Needs],
         known: Mapping[Digest, Manifest],
     ) -> Inventory:
-        return await gather(
-            self._client,
-            repository,
-            needs,
-            known,
-            self._concurrency,
-            must_exist=repository in self._literals,
-            store=self._facts,
-        )
+        with self._readings.one() as reading:
+            return await gather(
+                self._client,
+                repository,
+                needs,
+                known,
+                self._concurrency,
+                must_exist=repository in self._literals,
+                store=self._facts,
+                reading=reading,
+            )
 
     @override
     def prune(

@@ -78,6 +78,11 @@ class RegistryClient:
         return self._transport.clock_offset
 
     @property
+    def requests(self) -> int:
+        """How many requests were sent so far, those to token services included."""
+        return self._transport.sent
+
+    @property
     def openshift(self) -> bool:
         """Whether the answers so far are those of OpenShift's integrated registry."""
         return self._auth.openshift or self.signatures

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from registry_cleanup.concurrency import for_each
+from registry_cleanup.domain.course import Reading
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.ports import RunError
@@ -37,6 +38,7 @@ async def gather(
     *,
     must_exist: bool,
     store: FactStore | None = None,
+    reading: Reading | None = None,
 ) -> Inventory:
     """Return the repository whole, or raise the `RegistryError` of whatever part could not be read.
 
@@ -48,6 +50,7 @@ async def gather(
         concurrency: requests at a time.
         must_exist: whether an unknown repository is an error; one from the catalogue may have been emptied.
         store: of facts from earlier runs, which need not be fetched again either.
+        reading: counts what was read so far.
     """
     try:
         tags = await client.tags(repository)
@@ -59,7 +62,7 @@ async def gather(
             message = "there is no such repository; check spec.repositories.include"
             raise NoSuchRepositoryError(message, error.code) from error
         tags = []
-    gathering = _Gathering(client, repository, known, store)
+    gathering = _Gathering(client, repository, known, store, reading)
     try:
         inventory = await _gather(gathering, tags, needs(tags), concurrency)
     except RunError as error:
@@ -84,7 +87,11 @@ async def read_manifests(
 
 
 async def _gather(gathering: _Gathering, tags: Collection[str], wanted: Needs, concurrency: int) -> Inventory:
+    # A date takes a second step, but for what shares a digest or tells it otherwise: how many is known at the configs.
+    gathering.reading.tags = len(tags)
+    gathering.reading.wanted = 2 * len(wanted.dated) + len(wanted.read) + len(wanted.resolved)
     if await gathering.facts.warm():
+        gathering.reading.wanted += len(wanted.dated) + len(wanted.read)
         await for_each(sorted(wanted.dated | wanted.read), gathering.named, concurrency)
         await for_each(await gathering.named_unread(), gathering.listed, concurrency)
     await for_each(sorted(wanted.dated), gathering.dated, concurrency)
@@ -102,7 +109,9 @@ async def _gather(gathering: _Gathering, tags: Collection[str], wanted: Needs, c
         gathering.settle_young(wanted.young_after)
     while gathering.goes_deeper:
         await for_each(await gathering.platforms_wanted(), gathering.platform, concurrency)
-    await for_each(gathering.configs_wanted(), gathering.config, concurrency)
+    configs = gathering.configs_wanted()
+    gathering.reading.wanted = gathering.reading.done + len(configs)
+    await for_each(configs, gathering.config, concurrency)
     return gathering.inventory(frozenset(tags) - wanted.dated - wanted.read - wanted.resolved)
 
 
@@ -111,11 +120,18 @@ class _Gathering:
 
     Attributes:
         facts: what is remembered of the repository from earlier runs, and what is new.
+        reading: counts what was read so far.
     """
 
     def __init__(
-        self, client: RegistryClient, repository: str, known: Mapping[Digest, Manifest], store: FactStore | None
+        self,
+        client: RegistryClient,
+        repository: str,
+        known: Mapping[Digest, Manifest],
+        store: FactStore | None,
+        reading: Reading | None = None,
     ) -> None:
+        self.reading = reading or Reading()
         self._client = client
         self._repository = repository
         self._known = known
@@ -136,6 +152,7 @@ class _Gathering:
     async def named(self, tag: str) -> None:
         """Ask for the digest of `tag` alone, as its manifest may be remembered."""
         descriptor = await self._client.resolve(self._repository, tag)
+        self.reading.done += 1
         # Whatever is odd about the answer, the manifest is read by the tag then.
         if descriptor is not None and descriptor.format is not Format.UNKNOWN:
             self._named[tag] = Descriptor(self._pool.digest(descriptor.digest), descriptor.format)
@@ -155,6 +172,7 @@ class _Gathering:
     async def read(self, tag: str) -> None:
         """Read the manifest of `tag`, in one request with its digest."""
         document = self._named_document(tag) or await self._fetch(tag)
+        self.reading.done += 1
         if document is None:
             self._dangling.add(tag)
             return
@@ -164,6 +182,7 @@ class _Gathering:
     async def resolved(self, tag: str) -> None:
         """Read the digest of `tag`; the manifest follows only if it is an index, whose children are kept with it."""
         descriptor = await self._client.resolve(self._repository, tag)
+        self.reading.done += 1
         if descriptor is None:
             self._dangling.add(tag)
             return
@@ -267,6 +286,7 @@ class _Gathering:
             return
         self._asked.add(digest)
         body = await self._client.config(self._repository, manifest.config)
+        self.reading.done += 1
         if body is not None:
             config = read_config(body)
             self._date(manifest, config)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from registry_cleanup.domain.closure import DeletionUnit
+from registry_cleanup.domain.course import Readings, Snapshot, Stage
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, Outcome, UntaggedOutcome
 from registry_cleanup.domain.guards import Go, Guarded
 from registry_cleanup.domain.inventory import Inventory
@@ -273,3 +274,67 @@ def test_nobody_is_said_to_have_mistyped_where_not_all_was_seen() -> None:
     nothing = _tally()
     nothing.summarize(NOW)
     assert _idle(nothing) == []
+
+
+# Where the run is
+
+
+def test_while_it_looks_and_waits_nothing_is_known_of_repositories() -> None:
+    tally = _tally()
+    tally.selected = ["team/a", "team/b"]
+    assert tally.snapshot(Readings(), 7) == Snapshot(Stage.LOOKING, requests=7)
+    tally.stage = Stage.WAITING
+    assert tally.snapshot(Readings(), 7) == Snapshot(Stage.WAITING, requests=7)
+
+
+def test_planning_is_measured_by_repositories_until_all_of_their_tags_are_listed() -> None:
+    tally, readings = _tally(), Readings()
+    tally.selected = ["team/a", "team/b", "team/c", "team/d"]
+    tally.stage = Stage.PLANNING
+    assert tally.snapshot(readings, 0) == Snapshot(Stage.PLANNING, 4, share=0.0)
+    with readings.one() as reading:
+        reading.tags = 5
+    tally.take(_app("team/a"))
+    with readings.one() as reading:
+        reading.tags, reading.wanted, reading.done = 100, 200, 100
+        assert tally.snapshot(readings, 9) == Snapshot(Stage.PLANNING, 4, 1, None, 55, share=0.375, requests=9)
+        with readings.one() as other, readings.one() as last:
+            other.tags, last.tags = 15, 0
+            assert tally.snapshot(readings, 9) == Snapshot(Stage.PLANNING, 4, 1, 120, 70, share=70 / 120, requests=9)
+
+
+def test_a_registry_that_does_not_count_is_measured_by_the_repositories_that_were_planned() -> None:
+    tally = _tally(_app("team/a"))
+    tally.selected = ["team/a", "team/b"]
+    tally.stage = Stage.PLANNING
+    assert tally.snapshot(Readings(), 0) == Snapshot(Stage.PLANNING, 2, 1, None, 5, share=0.5)
+    tally.miss("team/b", "MalformedAnswer", 3)
+    assert tally.snapshot(Readings(), 0) == Snapshot(Stage.PLANNING, 2, 2, None, 8, share=1.0)
+
+
+def test_a_policy_that_selects_nothing_has_nothing_to_measure() -> None:
+    tally = _tally()
+    tally.stage = Stage.PLANNING
+    assert tally.snapshot(Readings(), 0) == Snapshot(Stage.PLANNING, 0, tags=0)
+
+
+def test_pruning_is_measured_by_what_the_guards_let_through() -> None:
+    tally = _tally(_app("team/a"), _app("team/b"))
+    tally.selected = ["team/a", "team/b"]
+    tally.take_guarded(Guarded(Go.AHEAD, [_app("team/b")]))
+    tally.stage = Stage.PRUNING
+    begins = tally.snapshot(Readings(), 0)
+    assert (begins.tags_to_prune, begins.tags_pruned, begins.share) == (3, 0, 0.0)
+    tally.outcome(ItemOutcome("a", digest("a"), Outcome.PRUNED))
+    tally.outcome(ItemOutcome("b", digest("b"), Outcome.MOVED))
+    tally.outcome(UntaggedOutcome(digest("c"), Outcome.PRUNED))
+    goes_on = tally.snapshot(Readings(), 0)
+    # One that stays is done with, too.
+    assert (goes_on.tags_to_prune, goes_on.tags_pruned, goes_on.share) == (3, 1, 2 / 3)
+
+
+def test_pruning_nothing_has_no_measure() -> None:
+    tally = _tally(_app("team/a"))
+    tally.take_guarded(Guarded(Go.AHEAD))
+    tally.stage = Stage.PRUNING
+    assert (tally.snapshot(Readings(), 0).tags_to_prune, tally.snapshot(Readings(), 0).share) == (0, None)

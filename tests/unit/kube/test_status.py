@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from registry_cleanup.domain.course import Progress, Snapshot, Stage
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport
 from registry_cleanup.domain.run import (
     Aftermath,
@@ -827,6 +828,42 @@ def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str
     assert status.last_run.message is not None
     assert status.last_run.message.endswith("…")
     assert len(status.last_run.message) <= 1024
+
+
+@pytest.mark.parametrize("text", _LONGEST_MESSAGES.values(), ids=_LONGEST_MESSAGES.keys())
+def test_a_status_has_room_for_where_its_run_is_which_is_written_without_the_rest(text: str) -> None:
+    item = PlannedItem("r" * 255, "t" * 128, digest("x"), "n" * 63, tuple(PruneReason))
+    plan = PlanSummary("f" * 64, NOW, 10**9, (item,) * 10, NOW, 10**18, 10**9, (Planned("r" * 255, 10**9, 10**9),) * 5)
+    before = _finished(_report(Phase.PARTIAL, replace(_MEND, message=text), plan=plan, message=text))
+    before = before.model_copy(update={"history": before.history * 60})
+    running = _writer(before).running(_ORDER)
+    most = Snapshot(Stage.PRUNING, 10**12, 10**12, 10**12, 10**12, 10**12, 10**12)
+    told = _writer(running).progressing("run-1", Progress(most, 10**9, 10**9))
+    assert told is not None
+    assert told == running.model_copy(update={"last_run": told.last_run})
+    assert told.last_run is not None
+    assert told.last_run.progress is not None
+    assert None not in told.last_run.progress.model_dump().values()
+    assert len(told.last_run.progress.message) < 256
+    stored = json.dumps(told.as_json(), ensure_ascii=False, separators=(",", ":")).encode()
+    assert 15 * 1024 < len(stored) <= 16 * 1024
+
+
+def test_a_run_that_was_interrupted_is_not_shown_as_if_it_went_on() -> None:
+    running = _writer(PolicyStatus()).running(_ORDER)
+    shown = _writer(running).progressing("run-1", Progress(Snapshot(Stage.WAITING), 0))
+    assert shown is not None
+    found = parse_status(shown.as_json())
+    assert found == shown
+    told = _writer(found).interrupted("the operator ended").as_json()
+    assert "progress" not in told["lastRun"]
+    assert "progress" not in told["history"][0]
+
+
+@pytest.mark.parametrize("damage", [3, "far", {}, {"stage": "Dreaming", "message": "m", "time": "t"}])
+def test_where_a_run_is_does_not_have_to_be_read(damage: object) -> None:
+    damaged = {**_GOOD, "lastRun": {**_GOOD["lastRun"], "progress": damage}}
+    assert parse_status(damaged) == _finished(_report())
 
 
 def test_a_status_that_fits_has_the_whole_sample_and_every_message() -> None:

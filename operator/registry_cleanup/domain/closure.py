@@ -8,13 +8,12 @@ again. Referrers go last, and only with a manifest that goes.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from registry_cleanup.domain.inventory import Manifest
 from registry_cleanup.domain.reference import Digest, referrer_subject, subject_key
-from registry_cleanup.domain.structure import descendants
+from registry_cleanup.domain.structure import TagsOnDigests, descendants
 from registry_cleanup.domain.verdict import KeepReason, PruneReason, Verdict
 
 
@@ -65,12 +64,14 @@ class _Closure:
         self.verdicts = dict(verdicts)
         self._manifests = manifests
         self._whole_digests = unit is DeletionUnit.DIGEST
-        self._going: dict[Digest, list[str]] = {}
-        for verdict in verdicts.values():
-            if verdict.goes and verdict.digest is not None:
-                self._going.setdefault(verdict.digest, []).append(verdict.tag)
+        self._going = TagsOnDigests()
+        self._kept = 0
+        for tag, verdict in verdicts.items():
+            if verdict.kept is not None:
+                self._kept += _counts(verdict, manifests)
+            elif verdict.digest is not None:
+                self._going.add(verdict.digest, tag)
         self._listed: set[Digest] = set()
-        self._kept = sum(_counts(verdict, manifests) for verdict in verdicts.values() if not verdict.goes)
 
     def kept_count(self) -> int:
         return self._kept
@@ -79,11 +80,11 @@ class _Closure:
         """Return the digests that go, the newest first; an unknown date counts as newest, then the name decides."""
 
         def rank(digest: Digest) -> tuple[float, str]:
-            verdicts = [self.verdicts[tag] for tag in self._going[digest]]
+            verdicts = [self.verdicts[tag] for tag in self._going.on(digest)]
             newest = max(verdict.date or datetime.max.replace(tzinfo=UTC) for verdict in verdicts)
             return (-newest.timestamp(), min(verdict.tag for verdict in verdicts))
 
-        return sorted(self._going, key=rank)
+        return sorted(self._going.digests, key=rank)
 
     def keep_group(self, digest: Digest) -> None:
         """Keep every tag on `digest` for the floor's sake, and what follows from it."""
@@ -107,8 +108,8 @@ class _Closure:
                     pending.append(child)
 
     def _keep_tags(self, digest: Digest, reason: KeepReason) -> None:
-        for tag in self._going.pop(digest, ()):
-            self.verdicts[tag] = replace(self.verdicts[tag], kept=reason, pruned=())
+        for tag in self._going.take(digest):
+            self.verdicts[tag] = self.verdicts[tag].staying(reason)
             # A tag on a kept index's child is an image that stays: it fills the floor, unlike a referrer.
             self._kept += 1
 
@@ -137,8 +138,8 @@ class Vanishing:
         stays: set[Digest] = set(needed)
         for verdict in verdicts:
             if verdict.digest is not None:
-                (going if verdict.goes else stays).add(verdict.digest)
-            if not verdict.goes:
+                (going if verdict.kept is None else stays).add(verdict.digest)
+            if history and verdict.kept is not None:
                 stays.update(history.get(verdict.tag, ()))
         held = stays | descendants(stays, manifests)
         unnamed = going - held
@@ -190,10 +191,10 @@ def follow(
             followers = _whole_groups(followers, result.values(), manifests, needed)
         if not followers:
             return result, vanishing.nameless
-        owners = _owners(result.values(), manifests)
+        owners = _owners({verdict.subject for verdict in followers}, result.values(), manifests)
         for verdict in followers:
             rule, reasons = owners.get(verdict.subject or "", (None, ()))
-            result[verdict.tag] = replace(verdict, kept=None, rule=rule, pruned=reasons)
+            result[verdict.tag] = verdict._replace(kept=None, rule=rule, pruned=reasons)
         gone = {verdict.tag for verdict in followers}
         waiting = [verdict for verdict in waiting if verdict.tag not in gone]
 
@@ -213,15 +214,20 @@ def _whole_groups(
 
 
 def _owners(
-    verdicts: Iterable[Verdict], manifests: Mapping[Digest, Manifest]
+    subjects: Collection[str | None], verdicts: Iterable[Verdict], manifests: Mapping[Digest, Manifest]
 ) -> dict[str, tuple[str | None, tuple[PruneReason, ...]]]:
-    """Return rule and reasons of everything that goes, or is listed by what goes, by its digest as a subject."""
-    found: dict[str, tuple[str | None, tuple[PruneReason, ...]]] = {}
-    for verdict in sorted((v for v in verdicts if v.goes and v.digest is not None), key=lambda v: v.tag):
-        if verdict.digest is not None:
-            for digest in (verdict.digest, *descendants([verdict.digest], manifests)):
-                found.setdefault(subject_key(digest), (verdict.rule, verdict.pruned))
-    return found
+    """Return rule and reasons of those of `subjects` that go, or that what goes lists: of the first tag by name."""
+    first: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        if verdict.kept is not None or verdict.digest is None:
+            continue
+        manifest = manifests.get(verdict.digest)
+        below = descendants((verdict.digest,), manifests) if manifest is not None and manifest.children else ()
+        for digest in (verdict.digest, *below):
+            subject = subject_key(digest)
+            if subject in subjects and (subject not in first or verdict.tag < first[subject].tag):
+                first[subject] = verdict
+    return {subject: (verdict.rule, verdict.pruned) for subject, verdict in first.items()}
 
 
 def _counts(kept: Verdict, manifests: Mapping[Digest, Manifest]) -> bool:

@@ -14,11 +14,13 @@ from registry_cleanup.domain.plan import DigestGroup, RepositoryPlan
 from registry_cleanup.domain.policy import Limits, OnExceeded, Policy
 from registry_cleanup.domain.published import Published
 from registry_cleanup.domain.reference import Digest
-from registry_cleanup.domain.structure import descendants
+from registry_cleanup.domain.structure import descendants, indexes
 from registry_cleanup.domain.verdict import KeepReason
 
 # `limits.maxPercentPerRepository` is counted where more tags than this would go.
 PERCENT_COUNTS_FROM = 10
+# One for all: an empty set of its own for each of 100,000 groups would take 20 MB.
+_NONE: frozenset[Digest] = frozenset()
 
 
 class Go(Enum):
@@ -158,15 +160,17 @@ def _candidates(
             date = verdict.date.timestamp() if verdict.date is not None else float("inf")
             dates[verdict.digest] = max(date, dates.get(verdict.digest, date))
     groups = [group for group in plan.groups if not group.after]
-    parents: dict[Digest, set[Digest]] = {group.digest: set() for group in groups}
+    parents: dict[Digest, set[Digest]] = {}
     if plan.unit is DeletionUnit.DIGEST:
-        for group in groups:
-            for child in descendants([group.digest], plan.manifests):
-                if child in parents and child != group.digest:
-                    parents[child].add(group.digest)
+        going = {group.digest for group in groups}
+        for index in indexes(going, plan.manifests):
+            for child in descendants([index], plan.manifests):
+                if child in going and child != index:
+                    parents.setdefault(child, set()).add(index)
     for depth, group in enumerate(groups):  # indexes come before what they list
-        age = max(dates[digest] for digest in (group.digest, *parents[group.digest]))
-        yield age, depth, group.tags, number, group.digest, len(group.tags), frozenset(parents[group.digest])
+        above = frozenset(parents[group.digest]) if group.digest in parents else _NONE
+        age = max(dates[group.digest], *map(dates.__getitem__, above)) if above else dates[group.digest]
+        yield age, depth, group.tags, number, group.digest, len(group.tags), above
 
 
 def _allowance(limits: Limits, plan: RepositoryPlan) -> int:
@@ -227,8 +231,10 @@ class _Held:
     def add(self, reason: KeepReason, before: Sequence[RepositoryPlan], after: Sequence[RepositoryPlan]) -> None:
         """Note what one guard took from each plan."""
         for whole, rest in zip(before, after, strict=True):
-            left = {(tag, group.digest) for group, tag in _items(rest)}
-            lost = [tag for group, tag in _items(whole) if (tag, group.digest) not in left]
+            if rest is whole:
+                continue
+            left = rest.going_tags()
+            lost = [tag for _, tag in _items(whole) if tag not in left]
             if lost:
                 self.items.setdefault(whole.repository, {}).update(dict.fromkeys(lost, reason))
                 self.counts[reason] += len(lost)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
 from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.order import OrderBy
+from registry_cleanup.domain.pattern_set import PatternSet
 from registry_cleanup.domain.policy import LATEST, Policy, Rule, TagPattern, Untagged
 from registry_cleanup.domain.reference import referrer_subject
 from registry_cleanup.domain.verdict import KeepReason
@@ -27,41 +28,68 @@ class Ownership:
         rule: that owns it.
         kept: why it stays.
         setting: of the operator, where that keeps it.
+        would: the rule that judges it, or would if it were not kept by name.
     """
 
     rule: Rule | None
     kept: KeepReason | None
     setting: str | None = None
+    would: Rule | None = None
+
+
+class Owners:
+    """Whose business the tags of one repository are.
+
+    Tags that the same patterns match have the same owner, so each combination is thought through once.
+    """
+
+    def __init__(self, policy: Policy, repository: str) -> None:
+        """Take the rules of `policy` that have a say in `repository`."""
+        self._everything_protected = any(glob.matches(repository) for glob in policy.protected_repositories)
+        self._rules = tuple(rule for rule in policy.rules if rule.applies_to(repository))
+        self._patterns: list[TagPattern] = []
+        self._protected = self._places(policy.protected_tags)
+        self._kept = self._places(policy.keep_tags)
+        self._of_rules = [(rule, self._places(rule.include), self._places(rule.exclude)) for rule in self._rules]
+        self._set = PatternSet(self._patterns)
+        self._known: dict[tuple[bool, tuple[int, ...]], Ownership] = {}
+
+    def of(self, tag: str) -> Ownership:
+        """Say whose business `tag` is, by its own name alone, whatever it points at."""
+        key = (referrer_subject(tag) is not None, self._set.matching(tag))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._decide(*key)
+        return found
+
+    def _places(self, patterns: Sequence[TagPattern]) -> range:
+        """Add `patterns` to those that are asked, and return where they stand."""
+        start = len(self._patterns)
+        self._patterns.extend(patterns)
+        return range(start, len(self._patterns))
+
+    def _decide(self, refers: bool, matching: tuple[int, ...]) -> Ownership:
+        found = self._among_rules(matching) if not refers else Ownership(None, KeepReason.FOLLOWS_PARENT)
+        setting = None
+        if self._everything_protected:
+            setting = PROTECTED_REPOSITORIES
+        elif any(place in self._protected for place in matching):
+            setting = PROTECTED_TAGS
+        by_name = setting is not None or any(place in self._kept for place in matching)
+        return Ownership(None, KeepReason.KEEP_TAGS, setting, found.would) if by_name else found
+
+    def _among_rules(self, matching: tuple[int, ...]) -> Ownership:
+        for rule, include, exclude in self._of_rules:
+            if any(place in include for place in matching):
+                if any(place in exclude for place in matching):
+                    return Ownership(rule, KeepReason.EXCLUDED)
+                return Ownership(rule, None, would=rule)
+        return Ownership(None, KeepReason.UNMATCHED)
 
 
 def ownership(policy: Policy, repository: str, tag: str) -> Ownership:
-    """Say whose business `tag` is, by its own name alone, whatever it points at."""
-    if (setting := protecting_setting(policy, repository, tag)) is not None:
-        return Ownership(None, KeepReason.KEEP_TAGS, setting)
-    if any(pattern.matches(tag) for pattern in policy.keep_tags):
-        return Ownership(None, KeepReason.KEEP_TAGS)
-    return among_rules(policy, repository, tag)
-
-
-def protecting_setting(policy: Policy, repository: str, tag: str) -> str | None:
-    """Return the setting by which the administrator of the operator keeps `tag`, whatever the policy says."""
-    if any(glob.matches(repository) for glob in policy.protected_repositories):
-        return PROTECTED_REPOSITORIES
-    if any(pattern.matches(tag) for pattern in policy.protected_tags):
-        return PROTECTED_TAGS
-    return None
-
-
-def among_rules(policy: Policy, repository: str, tag: str) -> Ownership:
-    """Say whose business `tag` is, were it not for `keepTags`."""
-    if referrer_subject(tag) is not None:
-        return Ownership(None, KeepReason.FOLLOWS_PARENT)
-    for rule in policy.rules:
-        if rule.applies_to(repository) and any(pattern.matches(tag) for pattern in rule.include):
-            if any(pattern.matches(tag) for pattern in rule.exclude):
-                return Ownership(rule, KeepReason.EXCLUDED)
-            return Ownership(rule, None)
-    return Ownership(None, KeepReason.UNMATCHED)
+    """Say whose business a single `tag` is; of many, `Owners` tells it faster."""
+    return Owners(policy, repository).of(tag)
 
 
 def needs(
@@ -107,17 +135,16 @@ def _needs(policy: Policy, repository: str, tags: Collection[str], unit: Deletio
     lenders: set[str] = set()
     referrers: set[str] = set()
     others: list[str] = []
+    owners = Owners(policy, repository)
     for tag in tags:
-        owner = ownership(policy, repository, tag)
+        owner = owners.of(tag)
         if owner.kept is None and owner.rule is not None:
             (dated if owner.rule.reads_dates else read).add(tag)
         elif owner.kept is KeepReason.FOLLOWS_PARENT:
             referrers.add(tag)
         else:
             others.append(tag)
-        if owner.kept is KeepReason.KEEP_TAGS:
-            rule = among_rules(policy, repository, tag)
-            if rule.kept is None and rule.rule is not None and _orders_by_version(rule.rule):
+            if owner.would is not None and _orders_by_version(owner.would):
                 lenders.add(tag)
     if not dated | read:
         return Needs()

@@ -14,7 +14,7 @@ from registry_cleanup.domain.inventory import Format, Inventory, Manifest
 from registry_cleanup.domain.policy import Policy, Untagged
 from registry_cleanup.domain.reference import Digest, subject_key
 from registry_cleanup.domain.rules import judge
-from registry_cleanup.domain.structure import descendants, parents_first
+from registry_cleanup.domain.structure import TagsOnDigests, descendants, parents_first
 from registry_cleanup.domain.usage import unfound_images, used_digests
 from registry_cleanup.domain.verdict import KeepReason, Verdict
 
@@ -92,7 +92,7 @@ class RepositoryPlan:
             verdicts=verdicts,
             history=history,
             manifests={
-                digest: replace(m, blobs=())
+                digest: replace(m, blobs=()) if m.blobs else m
                 for digest, m in self.manifests.items()
                 # Of images the config tells whether a pod that appeared since runs them.
                 if m.format is Format.INDEX or (digest in told and m.config is not None)
@@ -104,13 +104,12 @@ class RepositoryPlan:
         """Return the plan without the tags `held`, each kept for its reason, and without what has to stay with them."""
         if not held:
             return self
-        verdicts = {}
-        for verdict in self.verdicts:
-            if verdict.goes and verdict.tag in held:
-                verdict = replace(verdict, kept=held[verdict.tag], pruned=())
-            elif verdict.goes and verdict.subject is not None:
-                verdict = replace(verdict, kept=KeepReason.FOLLOWS_PARENT, pruned=())
-            verdicts[verdict.tag] = verdict
+        verdicts = {verdict.tag: verdict for verdict in self.verdicts}
+        for tag, verdict in verdicts.items():
+            if verdict.kept is None and tag in held:
+                verdicts[tag] = verdict.staying(held[tag])
+            elif verdict.kept is None and verdict.subject is not None:
+                verdicts[tag] = verdict.staying(KeepReason.FOLLOWS_PARENT)
         closed = close(verdicts, self.manifests, self.unit, 0, self.needed)
         return _complete(self, closed)
 
@@ -159,7 +158,7 @@ def plan_repository(
     return replace(
         whole,
         verdicts=tuple(
-            replace(verdict, users=users) if verdict.kept is KeepReason.IN_USE_UNKNOWN else verdict
+            verdict._replace(users=users) if verdict.kept is KeepReason.IN_USE_UNKNOWN else verdict
             for verdict in whole.verdicts
         ),
     )
@@ -195,33 +194,44 @@ def _complete(plan: RepositoryPlan, closed: Mapping[str, Verdict]) -> Repository
     )
     # A tag that stays stands for all that it named before, too.
     history = (d for tag, ds in plan.history.items() if tag in verdicts and not verdicts[tag].goes for d in ds)
+    by_tag = tuple(map(verdicts.__getitem__, sorted(verdicts)))
     return replace(
         plan,
         needed=plan.needed.union(history),
-        verdicts=tuple(verdicts[tag] for tag in sorted(verdicts)),
-        groups=_groups(verdicts.values(), plan),
+        verdicts=by_tag,
+        groups=_groups(by_tag, plan),
         untagged=tuple(parents_first(nameless, plan.manifests)),
     )
 
 
 def _groups(verdicts: Iterable[Verdict], plan: RepositoryPlan) -> tuple[DigestGroup, ...]:
-    """Return what goes, in the order in which it may."""
-    going: dict[tuple[Digest, frozenset[str]], list[str]] = {}
-    subjects: dict[Digest, set[str]] = {}
+    """Return what goes, in the order in which it may; `verdicts` are sorted by tag."""
+    going = TagsOnDigests()
+    subjects: dict[Digest, dict[str, str]] = {}
     for verdict in verdicts:
-        if verdict.goes and verdict.digest is not None and verdict.subject is not None:
-            subjects.setdefault(verdict.digest, set()).add(verdict.subject)
-    for verdict in verdicts:
-        if verdict.goes and verdict.digest is not None:
-            if plan.unit is DeletionUnit.DIGEST:
-                after = frozenset(subjects.get(verdict.digest, ()))
-            else:
-                after = frozenset() if verdict.subject is None else frozenset({verdict.subject})
-            going.setdefault((verdict.digest, after), []).append(verdict.tag)
-    place = {digest: number for number, digest in enumerate(parents_first({d for d, _ in going}, plan.manifests))}
-    groups = [DigestGroup(digest, tuple(sorted(tags)), after) for (digest, after), tags in going.items()]
-    groups.sort(key=lambda group: (place[group.digest], sorted(group.after)))
+        if verdict.kept is None and verdict.digest is not None:
+            going.add(verdict.digest, verdict.tag)
+            if verdict.subject is not None:
+                subjects.setdefault(verdict.digest, {})[verdict.tag] = verdict.subject
+    groups: list[DigestGroup] = []
+    for digest in parents_first(going.digests, plan.manifests):
+        if digest not in subjects:
+            groups.append(DigestGroup(digest, going.on(digest)))
+        elif plan.unit is DeletionUnit.DIGEST:
+            groups.append(DigestGroup(digest, going.on(digest), frozenset(subjects[digest].values())))
+        else:
+            groups.extend(_by_subject(digest, going.on(digest), subjects[digest]))
     return tuple(_subjects_first(groups, plan))
+
+
+def _by_subject(digest: Digest, tags: Iterable[str], subjects: Mapping[str, str]) -> Iterable[DigestGroup]:
+    """Yield the tags on one digest, each of which can go alone, apart by what each has to wait for."""
+    waiting: dict[frozenset[str], list[str]] = {}
+    for tag in tags:
+        after = frozenset({subjects[tag]}) if tag in subjects else frozenset[str]()
+        waiting.setdefault(after, []).append(tag)
+    for after in sorted(waiting, key=sorted):
+        yield DigestGroup(digest, tuple(waiting[after]), after)
 
 
 def _subjects_first(groups: list[DigestGroup], plan: RepositoryPlan) -> list[DigestGroup]:

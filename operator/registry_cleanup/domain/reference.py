@@ -44,7 +44,7 @@ def is_tag(text: str) -> bool:
 
 def referrer_subject(tag: str) -> str | None:
     """Return the subject, as `subject_key` has it, if `tag` names a referrer by the tag schema, else None."""
-    match = _REFERRER_TAG.fullmatch(tag)
+    match = _REFERRER_TAG.fullmatch(tag) if tag.startswith("sha") else None
     return f"{match[1]}:{match[2]}" if match is not None else None
 
 

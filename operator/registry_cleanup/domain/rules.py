@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
-from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse, User
+from registry_cleanup.domain.in_use import ALL_TAGS, NOTHING_IN_USE, InUse, User
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest
 from registry_cleanup.domain.order import OrderBy, Version, parse_version
-from registry_cleanup.domain.ownership import among_rules, ownership
+from registry_cleanup.domain.ownership import Owners
 from registry_cleanup.domain.policy import Policy, Rule
 from registry_cleanup.domain.reference import Digest, referrer_subject, subject_key
 from registry_cleanup.domain.structure import ancestors, descendants
@@ -49,16 +51,16 @@ def pinned(mark: str | None, now: datetime) -> bool:
 def judge(policy: Policy, inventory: Inventory, now: datetime, in_use: InUse = NOTHING_IN_USE) -> dict[str, Verdict]:
     """Return the verdict of the rules on each tag of `inventory`."""
     known = _Known(inventory, now, in_use)
+    owners = Owners(policy, inventory.repository)
     verdicts: dict[str, Verdict] = {}
     owned: dict[str, _Owned] = {rule.name: _Owned(rule) for rule in policy.rules}
     for tag in (*inventory.tags, *inventory.unresolved, *inventory.dangling):
-        owner = ownership(policy, inventory.repository, tag)
+        owner = owners.of(tag)
         digest = inventory.tags.get(tag)
         kept = KeepReason.DANGLING if tag in inventory.dangling else known.protection(tag, digest, owner.kept)
         if kept is KeepReason.KEEP_TAGS:
-            would = among_rules(policy, inventory.repository, tag)
-            if would.rule is not None and would.kept is None and digest is not None:
-                owned[would.rule.name].lending.append(tag)
+            if owner.would is not None and digest is not None:
+                owned[owner.would.name].lending.append(tag)
             verdicts[tag] = Verdict(tag, digest, kept, setting=owner.setting)
         elif kept is KeepReason.FOLLOWS_PARENT:
             verdicts[tag] = known.referrer(tag, digest, referrer_subject(tag))
@@ -93,37 +95,50 @@ class _Known:
     def __init__(self, inventory: Inventory, now: datetime, in_use: InUse) -> None:
         self.inventory = inventory
         self.now = now
+        self._pushed = inventory.pushed
         manifests = inventory.manifests
-        pins = {digest for digest, manifest in manifests.items() if pinned(manifest.keep, now)}
+        pins = {d for d, manifest in manifests.items() if manifest.keep is not None and pinned(manifest.keep, now)}
         self._pinned = pins | ancestors(pins, manifests)
         self._in_use = in_use
         self._used = used_digests(inventory, in_use)
         self._by_name = in_use.at(inventory.repository)
-        named = inventory.tags.values()
-        self._subjects = {subject_key(digest) for digest in (*named, *manifests, *descendants(manifests, manifests))}
+        self._whole_repository = ALL_TAGS in self._by_name.tags
+        self._names = inventory.used | self._by_name.tags
+        self._latest = now + CLOCK_TOLERANCE
+
+    @cached_property
+    def _subjects(self) -> frozenset[str]:
+        """What a referrer may refer to."""
+        manifests = self.inventory.manifests
+        named = self.inventory.tags.values()
+        return frozenset(map(subject_key, chain(named, manifests, descendants(manifests, manifests))))
 
     def manifest(self, tag: str) -> Manifest:
         digest = self.inventory.tags[tag]
-        return self.inventory.manifests.get(digest) or Manifest(digest, Format.UNKNOWN)
+        found = self.inventory.manifests.get(digest)
+        return found if found is not None else Manifest(digest, Format.UNKNOWN)
 
-    def date(self, tag: str) -> datetime | None:
+    def date(self, tag: str, manifest: Manifest) -> datetime | None:
         """Return when the tag was pushed, where that is recorded, else when its image was created."""
-        return self.inventory.pushed.get(tag) or self.manifest(tag).created
+        return self._pushed.get(tag, manifest.created)
 
     def pushed(self, tag: str) -> bool:
         """Say whether its date is that of its push."""
-        return tag in self.inventory.pushed
+        return tag in self._pushed
 
-    def dependable_date(self, tag: str, rule: Rule) -> datetime | None:
+    def plausible(self, date: datetime | None) -> bool:
+        return date is not None and EARLIEST_DATE <= date <= self._latest
+
+    def dependable_date(self, tag: str, date: datetime | None, rule: Rule) -> datetime | None:
         """Return the date of a tag of `rule` that may decide; a date that nobody asked for would decide by chance."""
-        date = self.date(tag) if rule.reads_dates else self.inventory.pushed.get(tag)
-        return date if plausible(date, self.now) else None
+        date = date if rule.reads_dates else self._pushed.get(tag)
+        return date if self.plausible(date) else None
 
-    def in_use(self, tag: str) -> bool:
-        digest = self.inventory.tags.get(tag)
-        all_digests = (*self.inventory.history.get(tag, ()), digest)
-        by_digest = bool(self._used) and any(each in self._used for each in all_digests)
-        return by_digest or self._by_name.uses_tag(tag) or tag in self.inventory.used
+    def in_use(self, tag: str, digest: Digest | None) -> bool:
+        if digest in self._used or self._whole_repository or tag in self._names:
+            return True
+        history = self.inventory.history.get(tag)
+        return history is not None and not self._used.isdisjoint(history)
 
     def users(self, tag: str) -> tuple[User, ...]:
         return users(self.inventory, self._in_use, tag)
@@ -136,7 +151,7 @@ class _Known:
 
     def referrer(self, tag: str, digest: Digest | None, subject: str | None) -> Verdict:
         """Return the verdict on a referrer: it stays, unless its subject turns out to go."""
-        if self.in_use(tag):
+        if self.in_use(tag, digest):
             return Verdict(tag, digest, KeepReason.IN_USE, subject=subject, users=self.users(tag))
         # A tag that nobody resolved may stand on the subject.
         known = subject in self._subjects or bool(self.inventory.unresolved)
@@ -146,40 +161,44 @@ class _Known:
 
 def _apply(owned: _Owned, known: _Known) -> Iterable[Verdict]:
     """Yield the verdicts of a rule on the tags that it owns."""
-    rule = owned.rule
+    rule, reasons = owned.rule, _reasons(owned.rule)
     ranked: dict[str, Any] = {}
+    dates: list[datetime | None] = []
     for tag in owned.tags:
         manifest = known.manifest(tag)
-        position = _position(rule, tag, known)
         if manifest.subject is not None:
             yield known.referrer(tag, manifest.digest, subject_key(manifest.subject))
-        elif isinstance(position, KeepReason):
-            yield Verdict(tag, manifest.digest, position, rule.name, (), known.date(tag), known.pushed(tag))
+            continue
+        date = known.date(tag, manifest)
+        position = _position(rule, tag, manifest, date, known)
+        if isinstance(position, KeepReason):
+            yield Verdict(tag, manifest.digest, position, rule.name, (), date, known.pushed(tag))
         else:
             ranked[tag] = position
+            dates.append(known.dependable_date(tag, date, rule))
     recent = _most_recent(owned, ranked, known)
-    for tag in ranked:
-        digest, date = known.inventory.tags[tag], known.dependable_date(tag, rule)
+    for tag, date in zip(ranked, dates, strict=True):
+        digest = known.inventory.tags[tag]
         kept: KeepReason | None = None
+        by: tuple[User, ...] = ()
         if digest in recent:
             kept = KeepReason.MOST_RECENT
         elif rule.older_than is not None and not _older(date, rule.older_than, known.now):
             kept = KeepReason.NOT_OLD_ENOUGH
-        elif known.in_use(tag):
-            kept = KeepReason.IN_USE
-        reasons = _reasons(rule) if kept is None else ()
-        by = known.users(tag) if kept is KeepReason.IN_USE else ()
-        yield Verdict(tag, digest, kept, rule.name, reasons, date, known.pushed(tag), users=by)
+        elif known.in_use(tag, digest):
+            kept, by = KeepReason.IN_USE, known.users(tag)
+        yield Verdict(tag, digest, kept, rule.name, reasons if kept is None else (), date, known.pushed(tag), users=by)
 
 
-def _position(rule: Rule, tag: str, known: _Known) -> datetime | Version | KeepReason:
+def _position(
+    rule: Rule, tag: str, manifest: Manifest, date: datetime | None, known: _Known
+) -> datetime | Version | KeepReason:
     """Return where `tag` stands in the order of `rule`, or why it has no place there and is kept."""
-    manifest, date = known.manifest(tag), known.date(tag)
     if manifest.format is Format.UNKNOWN:
         return KeepReason.UNKNOWN_FORMAT
     if tag in known.inventory.managed and not rule.include_managed:
         return KeepReason.MANAGED_BY_SPEC
-    if rule.reads_dates and not plausible(date, known.now):
+    if rule.reads_dates and not known.plausible(date):
         return KeepReason.UNKNOWN_DATE
     if rule.order_by is OrderBy.DATE:
         return date if date is not None else KeepReason.UNKNOWN_DATE
@@ -201,7 +220,8 @@ def _most_recent(owned: _Owned, ranked: Mapping[str, Any], known: _Known) -> fro
         best[tags[tag]] = max(position, best.get(tags[tag], position))
     for tag in owned.lending:
         if tags[tag] in best:
-            position = _position(owned.rule, tag, known)
+            manifest = known.manifest(tag)
+            position = _position(owned.rule, tag, manifest, known.date(tag, manifest), known)
             if not isinstance(position, KeepReason):
                 best[tags[tag]] = max(position, best[tags[tag]])
     if len(best) <= count:

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.plan import RepositoryPlan
+
+# What a registry says of a blob's size may be any number; no blob is larger than this.
+_LARGEST = 2**63
+# Blobs of a registry are compared in so many parts, one after the other.
+_PARTS = 64
+
+
+@dataclass(slots=True)
+class _Part:
+    """Some of the blobs, by 8 bytes of their digests: a few bytes for each, instead of some hundred.
+
+    Attributes:
+        going: that manifests which go refer to.
+        sizes: of these, in bytes.
+        kept: that other manifests refer to.
+    """
+
+    going: array[int] = field(default_factory=lambda: array("Q"))
+    sizes: array[int] = field(default_factory=lambda: array("Q"))
+    kept: array[int] = field(default_factory=lambda: array("Q"))
+
+    @property
+    def freed(self) -> int:
+        going = dict(zip(self.going, self.sizes, strict=True))
+        for number in self.kept:
+            going.pop(number, None)
+        return sum(going.values())
 
 
 @dataclass(slots=True)
@@ -16,23 +44,35 @@ class SpaceEstimate:
     only with the registry's garbage collection.
     """
 
-    _going: dict[int, int] = field(default_factory=dict)
-    _kept: set[int] = field(default_factory=set)
+    _parts: list[_Part] = field(default_factory=lambda: [_Part() for _ in range(_PARTS)])
 
     def add(self, plan: RepositoryPlan) -> None:
         """Count the blobs of one repository."""
         gone = set(plan.untagged)
         if plan.unit is DeletionUnit.DIGEST:
             gone.update(group.digest for group in plan.groups)
+        going: dict[str, int] = {}
+        kept: set[str] = set()
         for digest, manifest in plan.manifests.items():
-            # Blobs are told apart by 8 bytes of their digest: a few bytes for each, instead of some hundred.
-            blobs = ((int(blob.digest.rpartition(":")[2][:16], 16), blob.size) for blob in manifest.blobs)
             if digest in gone:
-                self._going.update(blobs)
+                going.update(manifest.blobs)
             else:
-                self._kept.update(number for number, _ in blobs)
+                kept.update([blob.digest for blob in manifest.blobs])
+        for blob in kept:
+            number = _number(blob)
+            self._parts[number % _PARTS].kept.append(number)
+        for blob, size in going.items():
+            if blob not in kept:
+                number = _number(blob)
+                part = self._parts[number % _PARTS]
+                part.going.append(number)
+                part.sizes.append(min(size, _LARGEST))
 
     @property
     def size(self) -> int:
         """Bytes of blobs that go, and that nothing kept refers to."""
-        return sum(size for number, size in self._going.items() if number not in self._kept)
+        return sum(part.freed for part in self._parts)
+
+
+def _number(digest: str) -> int:
+    return int(digest[7:23], 16)  # after `sha256:` or `sha512:`

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -13,6 +13,7 @@ from registry_cleanup.domain.deletion import DeletionSupport, ItemOutcome, Outco
 from registry_cleanup.domain.guards import Go, Guarded
 from registry_cleanup.domain.messages import guard_notes, message_of
 from registry_cleanup.domain.ownership import tag_patterns
+from registry_cleanup.domain.pattern_set import PatternSet
 from registry_cleanup.domain.plan import RepositoryPlan, plan_hash
 from registry_cleanup.domain.policy import OnExceeded, Policy, TagPattern, Untagged
 from registry_cleanup.domain.progress import next_repository
@@ -111,11 +112,7 @@ class Tally:
         self._kept.update(plan.kept_by_reason())
         self._planned += plan.planned
         self._untagged += len(plan.untagged)
-        self._idle = {
-            place: pattern
-            for place, pattern in self._idle.items()
-            if not any(pattern.matches(verdict.tag) for verdict in plan.verdicts)
-        }
+        self._note_matching(verdict.tag for verdict in plan.verdicts)
         self._sample.extend(islice(_sampled(plan), _SAMPLE - len(self._sample)))
         self._space.add(plan)
         if plan.planned:
@@ -124,6 +121,12 @@ class Tally:
         self.report.planned(plan)
         if plan.groups:
             self.plans.append(plan.only_going())
+
+    def _note_matching(self, tags: Iterable[str]) -> None:
+        """Strike the patterns that match any of `tags` off those that match nothing."""
+        idle = PatternSet(self._idle.values())
+        matching = {place for tag in tags for place in idle.matching(tag)} if self._idle else ()
+        self._idle = {where: self._idle[where] for place, where in enumerate(self._idle) if place not in matching}
 
     def miss(self, repository: str, reason: str, listed: int) -> None:
         """Count a repository that could not be read whole: all its tags are kept."""
@@ -189,10 +192,10 @@ class Tally:
 
     def take_guarded(self, guarded: Guarded) -> None:
         """Note what the guards let through."""
-        self.guarded = guarded
         self._going = sum(plan.planned for plan in guarded.plans)
         for repository, items in guarded.items.items():
             self.report.held(repository, items)
+        self.guarded = replace(guarded, items={})  # the report has them
         if self.summary is not None:
             self.summary = replace(self.summary, prunable_from=guarded.prunable_from)
 

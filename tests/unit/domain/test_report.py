@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -157,6 +158,32 @@ def test_where_not_even_the_names_fit_that_are_cut_their_number_is_told() -> Non
     assert MOST_BYTES - 4 * 1024 < len(content) <= MOST_BYTES
     assert lines[0]["repositoriesCut"] == cut == 15_000 - kinds.count("incomplete")
     assert 0 < kinds.count("cut") < cut
+
+
+def test_what_a_growing_report_holds_is_bounded_and_what_prunes_is_cut_last() -> None:
+    report = FullReport()
+    plans = [_repository(f"kept-{number:02}", _noise(f"{number}", 5000)) for number in range(4)]
+    pruning = _repository("zzz", ["v1", *_noise("z", 3000)])
+    report.planned(pruning)
+    for number in range(40):
+        report.planned(replace(plans[number % 4], repository=f"kept-{number:02}"))
+    assert report.size <= 8 * MOST_BYTES
+    content, cut = report.compressed(_HEAD)
+    lines = list(read_report(content))
+    told = {line["repository"] for line in lines if line["type"] == "tag"}
+    assert "zzz" in told
+    assert cut == 41 - len(told)
+    assert sum(line["lines"] for line in lines if line["type"] == "cut") == 5000 * cut
+    assert len(content) <= MOST_BYTES
+
+
+def test_a_repository_that_was_cut_while_the_report_grew_stays_cut_whatever_else_comes() -> None:
+    report = FullReport()
+    report.planned(_repository("a", ["v1", *_noise("a", 25_000)]))
+    report.held("a", {"v1": KeepReason.GRACE_PERIOD})
+    content, cut = report.compressed(_HEAD)
+    assert cut == 1
+    assert list(read_report(content))[1:] == [{"type": "cut", "repository": "a", "lines": 25_002}]
 
 
 def test_dates_are_written_with_their_zone() -> None:

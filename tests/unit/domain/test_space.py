@@ -59,3 +59,7 @@ def test_what_is_in_use_is_not_freed(unit: DeletionUnit) -> None:
 def test_a_plan_that_prunes_nothing_frees_nothing() -> None:
     assert _freed(inventory({"keep": image("k", blobs={"x": 10})})) == 0
     assert SpaceEstimate().size == 0
+
+
+def test_a_size_that_no_blob_can_have_does_no_harm() -> None:
+    assert _freed(inventory({"a": image("a", blobs={"x": 2**80})})) > 0

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import TextIO
 from typing_extensions import override
 
 from benchmarks.speed.truth import NOW
+from registry_cleanup.domain.course import Readings
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, Outcome, UntaggedOutcome
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.order import OrderBy
@@ -37,10 +38,13 @@ from registry_cleanup.domain.policy import (
 )
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Aftermath, Failure, RunOrder, RunReport, Trigger
+from registry_cleanup.domain.trust import Endpoint
+from registry_cleanup.lanes import Gates, OwnLimits
 from registry_cleanup.ports import Audit, Observer, Proceed, Registry, RegistryAddress, World
 from registry_cleanup.registry.backend import open_registry
+from registry_cleanup.registry.fact_store import FactStore
 from registry_cleanup.runner import Runner
-from tests.support.clients import FixedSource, HandClock, SystemClock, free
+from tests.support.clients import FixedSource, HandClock, SystemClock
 from tests.support.world import FixedClaims, FixedGuard, FixedRivals, FixedUse, long_published
 
 NAMES_KEPT = 100
@@ -50,6 +54,7 @@ NAMES = "build-(?P<number>[0-9]*[0-7])"
 """The tags that it owns: none that shares its digest with another."""
 
 _UID = "a-uid"
+_CACHE_MIB = 256
 
 
 @dataclass
@@ -128,6 +133,16 @@ class Timed(Registry):
     def parallel(self) -> int:
         return self.registry.parallel
 
+    @property
+    @override
+    def requests(self) -> int:
+        return self.registry.requests
+
+    @property
+    @override
+    def readings(self) -> Readings:
+        return self.registry.readings
+
     @override
     async def clock_offset(self) -> timedelta | None:
         return await self.registry.clock_offset()
@@ -197,10 +212,17 @@ def policy(work: str, days: float, host: str) -> Policy:
 async def opened(arguments: argparse.Namespace, observer: Observer) -> AsyncIterator[Registry]:
     """Open the registry as the composition root does, with the cache of facts that it has in a folder."""
     address = RegistryAddress(arguments.url, insecure=True)
-    lane, most = free(arguments.concurrency), arguments.concurrency
-    # Here the folder `arguments.cache` is opened, where it is given, once there is such a cache.
-    async with open_registry(address, FixedSource(None), SystemClock(), most, lane, observer=observer) as registry:
-        yield registry
+    clock, own = SystemClock(), OwnLimits(arguments.concurrency)
+    with ExitStack() as stack:
+        facts = None
+        if arguments.cache is not None:
+            facts = stack.enter_context(closing(FactStore(arguments.cache, _CACHE_MIB, clock)))
+        gates = Gates(arguments.concurrency)
+        lane = stack.enter_context(gates.lane(Endpoint.of(address.url).server, "bench", own))
+        async with open_registry(
+            address, FixedSource(None), clock, own.most, lane, observer=observer, facts=facts
+        ) as registry:
+            yield registry
 
 
 async def run(arguments: argparse.Namespace, result: TextIO) -> dict[str, object]:
@@ -256,7 +278,7 @@ def main() -> None:
     parser.add_argument("--work", choices=("cold", "warm", "names", "deletion"), required=True)
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--days", type=float, default=30.0, help="older than this goes")
-    parser.add_argument("--cache", type=Path, help="folder of the cache of facts; of no effect yet")
+    parser.add_argument("--cache", type=Path, help="folder of the cache of facts")
     parser.add_argument("--profile", type=Path, help="where to write a cProfile of the run")
     arguments = parser.parse_args()
     with arguments.result.open("w") as result:

@@ -54,6 +54,16 @@ async def in_order(
         await asyncio.gather(*(task for _, task in begun), return_exceptions=True)
 
 
+async def to_the_end(work: Coroutine[None, None, _Result]) -> _Result:
+    """Return what comes of `work`; whoever is cancelled meanwhile waits for its end all the same."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        if not task.done():
+            await asyncio.wait({task})
+
+
 async def unless(look: Callable[[], None], work: Coroutine[None, None, _Result]) -> _Result:
     """Return what comes of `work`, which ends as soon as `look` raises."""
     task = asyncio.ensure_future(work)

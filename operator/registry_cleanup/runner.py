@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from registry_cleanup.apply import Apply
-from registry_cleanup.concurrency import in_order, unless
+from registry_cleanup.concurrency import in_order, to_the_end, unless
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.conflict import Rival, conflicts, with_rivals, yields
 from registry_cleanup.domain.course import Snapshot, Stage
@@ -253,7 +253,7 @@ class _Run:
         async with aclosing(in_order(tuple(self.unread), plan, self.at_a_time)) as plans:
             async for repository, planning in plans:
                 try:
-                    self._take(planning.result())
+                    await self._take(planning.result())
                 except RunError as error:
                     if error.failure.stops_run:
                         raise
@@ -275,9 +275,13 @@ class _Run:
         # Thousands of tags take a while to judge: the event loop stays free for everybody else.
         return await asyncio.to_thread(plan_repository, policy, inventory, unit, now, in_use)
 
-    def _take(self, plan: RepositoryPlan) -> None:
-        self.world.audit.planned(plan)
-        self.tally.take(plan)
+    async def _take(self, plan: RepositoryPlan) -> None:
+        def take() -> None:
+            self.world.audit.planned(plan)
+            self.tally.take(plan)
+
+        # In a thread, as that takes seconds, too; and to its end, as half a plan would be counted otherwise.
+        await to_the_end(asyncio.to_thread(take))
 
     def _fail(self, failure: Failure) -> None:
         self.tally.failures.append(failure)
@@ -311,12 +315,13 @@ class _Run:
         )
         tally.take_guarded(guarded)
         if publish:
-            self.published = before.renewed(tally.plans, tally.unread, tally.summary.hash, now)
+            self.published = await asyncio.to_thread(before.renewed, tally.plans, tally.unread, tally.summary.hash, now)
             if taken and approval == tally.summary.hash:
                 # Approved as it is, also what had to be published anew.
                 self.published = self.published.approve(now)
             await self.world.store.save(self.published)
             tally.approval_taken = taken  # only now it would outlive the operator
+        tally.plans.clear()  # what the guards let through is all that is still wanted
 
 
 async def _nothing() -> InUse:

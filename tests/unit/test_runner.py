@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -464,6 +465,28 @@ async def test_what_is_being_read_when_the_run_stops_is_given_up() -> None:
     async with asyncio.timeout(10):
         report = await _run(registry, plan_only=True, at_a_time=3)
     assert (report.phase, given_up) == (Phase.FAILED, ["team/b", "team/c"])
+
+
+async def test_a_plan_that_is_being_counted_when_the_run_is_cancelled_is_counted_whole() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    class Slow(RecordingAudit):
+        @override
+        def planned(self, plan: RepositoryPlan) -> None:
+            begun.set()
+            assert may_end.wait(10)
+            super().planned(plan)
+
+    audit = Slow()
+    run = asyncio.create_task(_run(_Registry(_FOUR), audit=audit, plan_only=True))
+    assert await asyncio.to_thread(begun.wait, 10)  # and the loop is free meanwhile
+    run.cancel()
+    await asyncio.sleep(0)
+    assert not run.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert [plan.repository for plan in audit.plans] == ["team/a"]
 
 
 async def test_what_was_read_behind_one_that_takes_too_long_is_left_to_the_next_run() -> None:

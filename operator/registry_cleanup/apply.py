@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from registry_cleanup.concurrency import for_each
 from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome, UntaggedOutcome, UsedSince
@@ -51,6 +52,7 @@ class Apply:
         published: the plan as it was published before the first deletion; what goes is taken out of it.
         scan: what is in use, and what pods that appeared since use.
         stopped: why nothing more may be deleted.
+        asking: held while the guard is asked.
     """
 
     tally: Tally
@@ -59,6 +61,7 @@ class Apply:
     published: Published
     scan: Scan
     stopped: InterruptedRunError | RunError | None = None
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
         """Prune what the guards let through, repository by repository."""
@@ -136,7 +139,9 @@ class Apply:
                 raise TimedOutError(str(self.stopped))
             if self.stopped is not None:
                 raise InterruptedRunError("another repository's failure stopped the run")
-            await self.world.guard.proceed()
+            # One at a time: of several that find its last look too old, only the first looks.
+            async with self.asking:
+                await self.world.guard.proceed()
             # Last, so that as little as possible comes between this and the deletion.
             now = await self.scan.since()
             self.world.guard.unless_halted()  # which may have waited for a watch to be mended

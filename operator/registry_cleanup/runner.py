@@ -321,7 +321,8 @@ class _Run:
                 self.published = self.published.approve(now)
             await self.world.store.save(self.published)
             tally.approval_taken = taken  # only now it would outlive the operator
-        tally.plans.clear()  # what the guards let through is all that is still wanted
+        if not tally.order.plan_only:
+            tally.plans.clear()  # what the guards let through is all that is still wanted, for hours
 
 
 async def _nothing() -> InUse:

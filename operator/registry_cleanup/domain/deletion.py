@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.in_use import ALL_TAGS, InUse
-from registry_cleanup.domain.inventory import Format, Inventory
+from registry_cleanup.domain.inventory import Format, Inventory, Manifest
 from registry_cleanup.domain.plan import DigestGroup, RepositoryPlan
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.structure import ancestors, descendants
+
+_LOOKUP_SECONDS = 20e-6
 
 
 class Deletion(StrEnum):
@@ -108,6 +111,38 @@ def recheck(
         if group.digest in needed:
             outcomes.extend(ItemOutcome(tag, group.digest, Outcome.NOW_SHARED) for tag in group.tags)
     return tuple(group for group in remaining if group.digest not in needed), tuple(outcomes)
+
+
+def one_by_one(groups: Sequence[DigestGroup]) -> list[DigestGroup]:
+    """Return groups of one tag each, in the same order."""
+    return [group if len(group.tags) == 1 else replace(group, tags=(tag,)) for group in groups for tag in group.tags]
+
+
+def leading(groups: Sequence[DigestGroup], at: int, most: int, manifests: Mapping[Digest, Manifest]) -> int:
+    """Return how many groups from `at` on, at most `most`, may go at the same time: none is listed by one before it.
+
+    What an index lists goes only when the index is verified gone, or someone could pull the index without it.
+    """
+    listed: set[Digest] = set()
+    for number, group in enumerate(islice(groups, at, at + most)):
+        if group.digest in listed:
+            return number
+        if most > 1 and group.digest in manifests:
+            listed |= descendants([group.digest], manifests)
+    return min(most, len(groups) - at)
+
+
+def lookup_seconds(size: int, planned: int, deletions: int) -> float:
+    """Return about how many seconds of a processor a registry takes that looks up every tag on each deletion.
+
+    Distribution 2.8 takes 20 microseconds for each tag of the repository (performance.md).
+
+    Args:
+        size: number of tags in the repository, of which fewer are left with each deletion.
+        planned: number of tags that go.
+        deletions: number of digests that they stand on.
+    """
+    return deletions * (size - planned / 2) * _LOOKUP_SECONDS
 
 
 class UsedSince:

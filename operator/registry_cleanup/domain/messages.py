@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from registry_cleanup.domain.deletion import lookup_seconds
 from registry_cleanup.domain.guards import Go, Guarded
+from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.policy import OnExceeded, Policy
 from registry_cleanup.domain.run import Counts, Failure, RunOrder, Trigger
 from registry_cleanup.domain.verdict import KeepReason
+
+# What a registry needs for its deletions is told from so many seconds on.
+_LONG_SECONDS = 60.0
 
 
 def message_of(
@@ -74,6 +79,30 @@ def guard_notes(policy: Policy, guarded: Guarded, *, plan_only: bool) -> list[st
     elif guarded.go is Go.AHEAD and guarded.unapproved and not guarded.exceeded:
         notes.append(f"newer than the approved plan, waiting for the next: {guarded.unapproved}")
     return notes
+
+
+def lookup_notes(plans: Iterable[RepositoryPlan]) -> list[str]:
+    """Return what a person should know of deletions by digest that keep a registry busy, with what helps.
+
+    Args:
+        plans: what goes of each repository.
+    """
+    seconds = {plan.repository: lookup_seconds(plan.size, plan.planned, len(plan.groups)) for plan in plans}
+    total = sum(seconds.values())
+    if total <= _LONG_SECONDS:
+        return []
+    most = max(seconds, key=lambda repository: (seconds[repository], repository))
+    where = f"{most} alone {_roughly(seconds[most])}" if len(seconds) > 1 else most
+    told = (
+        f"the registry deletes by digest and looks up every tag of the repository each time: that takes about "
+        f"{_roughly(total)} of its processor ({where}); Distribution 3 deletes by tag at once, and lower limits spread "
+        "it over several runs"
+    )
+    return [told]
+
+
+def _roughly(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def _told(failure: Failure) -> str:

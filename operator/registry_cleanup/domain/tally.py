@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 
+from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.course import Readings, Snapshot, Stage
 from registry_cleanup.domain.deletion import DeletionSupport, ItemOutcome, Outcome, UntaggedOutcome
 from registry_cleanup.domain.guards import Go, Guarded
-from registry_cleanup.domain.messages import guard_notes, message_of
+from registry_cleanup.domain.messages import guard_notes, lookup_notes, message_of
 from registry_cleanup.domain.ownership import tag_patterns
 from registry_cleanup.domain.pattern_set import PatternSet
 from registry_cleanup.domain.plan import RepositoryPlan, plan_hash
@@ -302,7 +303,7 @@ class Tally:
             if conflict.yields:
                 other = f"{conflict.namespace}/{conflict.name}"
                 notes.append(f"{len(conflict.repositories)} repositories are kept whole: policy {other} prunes there")
-        return [*notes, *self._untagged_notes(), *self._scan_notes()]
+        return [*notes, *self._untagged_notes(), *self._lookup_notes(), *self._scan_notes()]
 
     def _scan_notes(self) -> list[str]:
         notes = () if self.scan is None else self.scan.notes
@@ -319,6 +320,12 @@ class Tally:
         if not deletes and self._untagged and self._outcomes[Outcome.PRUNED] and self.interrupted is None:
             return [f"up to {self._untagged} manifests are left untagged"]
         return []
+
+    def _lookup_notes(self) -> list[str]:
+        """Return what a registry that deletes by digest needs for it, where that is long."""
+        if self.support is None or self.support.deletion.unit is not DeletionUnit.DIGEST:
+            return []
+        return lookup_notes(self.plans if self.guarded is None or self.order.plan_only else self.guarded.plans)
 
     def _idle_patterns(self) -> Sequence[str]:
         """Return the patterns and globs of the spec that match nothing, if all tags were seen."""

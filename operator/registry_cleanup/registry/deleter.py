@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from registry_cleanup.domain.deletion import Outcome
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
@@ -20,16 +21,25 @@ from registry_cleanup.registry.errors import (
     RegistryError,
 )
 from registry_cleanup.registry.inventory import gather, read_manifests
-from registry_cleanup.registry.transport import Ready
 
-# A repository is looked at again before its first deletion, and whenever the last look is older than this many
-# seconds: so long is the window in which a tag pushed onto a digest that goes is not seen.
-LOOK_AGAIN_AFTER = 30.0
+# Where digests are deleted, a repository is looked at again before the first deletion, and whenever the last look began
+# more than so many seconds ago: so long is the window in which a tag that moves onto a digest that goes is not seen.
+_LOOK_AGAIN_AFTER = 30.0
+# A look at 50,000 tags takes longer than that itself: so that something goes after it, it holds twice what it took.
+_HOLDS_TIMES = 2.0
 # These make every further deletion in the repository pointless.
 _HOPELESS = (DeniedError, DeletionDisabledError, ReadOnlyError, LoginFailedError)
 
 
-class _InUseError(Exception):
+Last: TypeAlias = Callable[[], None]
+"""Called right before a DELETE is sent; if it raises, nothing is sent."""
+
+
+def _nothing() -> None:
+    """Speak against nothing."""
+
+
+class InUseError(Exception):
     """A pod uses by now what was to go."""
 
 
@@ -50,8 +60,32 @@ class Deleted:
     error: RegistryError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at a whole repository.
+
+    Attributes:
+        began: before its first request.
+        ended: after its last.
+    """
+
+    began: datetime
+    ended: datetime
+
+    def holds(self, now: datetime) -> bool:
+        """Say whether deletions may go by it at `now`."""
+        took = (self.ended - self.began).total_seconds()
+        # A clock that was put back makes a look neither younger nor older: nobody knows.
+        return 0 <= (now - self.began).total_seconds() <= max(_LOOK_AGAIN_AFTER, _HOLDS_TIMES * took)
+
+
 class Deleter:
-    """Looks at one repository and deletes there; believes what is there, not what was said."""
+    """Looks at one repository and deletes there; believes what is there, not what was said.
+
+    Attributes:
+        repository: its name.
+        concurrency: so many requests may be worth sending at a time.
+    """
 
     def __init__(
         self,
@@ -65,20 +99,19 @@ class Deleter:
         self._client = client
         self._clock = clock
         self._proceed = proceed
-        self._concurrency = concurrency
+        self.concurrency = concurrency
 
     def now(self) -> datetime:
         """Return the present."""
         return self._clock.now()
 
-    def outdated(self, looked: datetime | None) -> bool:
-        """Say whether what was seen at `looked` has to be looked at again before anything is deleted."""
-        # A clock that was put back makes a look neither younger nor older: nobody knows.
-        return looked is None or not 0 <= (self.now() - looked).total_seconds() <= LOOK_AGAIN_AFTER
+    def outdated(self, look: Look | None) -> bool:
+        """Say whether what was seen has to be looked at again before anything is deleted."""
+        return look is None or not look.holds(self.now())
 
     async def look(self, needs: Callable[[Collection[str]], Needs], known: Mapping[Digest, Manifest]) -> Inventory:
         """Read the repository as it is now, which may have been emptied."""
-        return await gather(self._client, self.repository, needs, known, self._concurrency, must_exist=False)
+        return await gather(self._client, self.repository, needs, known, self.concurrency, must_exist=False)
 
     async def tags(self) -> set[str]:
         """Return the tags that are listed now."""
@@ -95,41 +128,59 @@ class Deleter:
     async def referrers(self, digest: Digest) -> Mapping[Digest, Manifest]:
         """Read what the registry says that refers to `digest`, and the indexes that it lists."""
         named = await self._client.referrers(self.repository, digest)
-        return await read_manifests(self._client, self.repository, named, {}, self._concurrency)
+        return await read_manifests(self._client, self.repository, named, {}, self.concurrency)
 
-    async def delete(self, reference: str, digest: Digest, tags: Collection[str]) -> Deleted:
+    async def delete(self, reference: str, digest: Digest, tags: Collection[str], last: Last = _nothing) -> Deleted:
         """Delete a tag or digest, which names `digest`, if the run may go on; the outcome is what is there then.
 
         Args:
             reference: what is deleted.
             digest: that it names.
             tags: that go with it.
+            last: as in `send`.
 
         Raises:
             InterruptedRunError: the policy no longer wants it.
             RegistryError: no further deletion in this repository makes sense.
         """
-
-        async def ready() -> None:
-            # Only now: a DELETE may have waited for its place, and again after a 429.
-            if not await self._proceed(digest, tags):
-                raise _InUseError
-
         try:
-            refusal = await self._send(reference, ready)
-        except _InUseError:
+            refusal = await self.send(reference, digest, tags, last)
+        except InUseError:
             return Deleted(Outcome.NOW_IN_USE)
         try:
             current = await self.resolve(reference)
         except RegistryError as error:
             return Deleted(Outcome.FAILED, refusal or error.code, error=error)
+        return self.judged(current, digest, refusal)
+
+    def judged(self, current: Digest | None, digest: Digest, refusal: str | None) -> Deleted:
+        """Return what became of a deletion by what its reference, which named `digest`, names afterwards."""
         if current != digest:
             return Deleted(Outcome.PRUNED, gone=current is None)
         # 202 proves nothing, and a lost answer may hide a success.
         return Deleted(Outcome.NOT_DELETED) if refusal is None else Deleted(Outcome.FAILED, refusal)
 
-    async def _send(self, reference: str, ready: Ready) -> str | None:
-        """Send the DELETE; return the code of what speaks against its success, None if nothing does."""
+    async def send(self, reference: str, digest: Digest, tags: Collection[str], last: Last = _nothing) -> str | None:
+        """Send the DELETE if the run may go on; return the code of what speaks against its success, if anything does.
+
+        Args:
+            reference: what is deleted.
+            digest: that it names.
+            tags: that go with it.
+            last: called when nothing is left to wait for; if it raises, nothing is sent.
+
+        Raises:
+            InUseError: a pod uses it by now, so nothing was sent.
+            InterruptedRunError: the policy no longer wants it.
+            RegistryError: no further deletion in this repository makes sense, and this one was not carried out.
+        """
+
+        async def ready() -> None:
+            # Only now: a DELETE may have waited for its place, and again after a 429.
+            if not await self._proceed(digest, tags):
+                raise InUseError
+            last()
+
         try:
             answer = await self._client.delete(self.repository, reference, ready)
         except _HOPELESS:

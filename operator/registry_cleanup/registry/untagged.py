@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum, auto
 
 from registry_cleanup.domain.closure import DeletionUnit
@@ -15,7 +14,7 @@ from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.reference import Digest, subject_key
 from registry_cleanup.domain.rules import pinned
 from registry_cleanup.domain.structure import ancestors, descendants, parents_first
-from registry_cleanup.registry.deleter import Deleter
+from registry_cleanup.registry.deleter import Deleter, Look
 
 _NO_TAG_LEFT = frozenset({Outcome.PRUNED, Outcome.ALREADY_GONE})
 
@@ -64,7 +63,7 @@ class Untagged:
         self._parents: defaultdict[Digest, set[Digest]] = defaultdict(set)
         if self._active:
             self._learn(plan.manifests.values())
-        self._looked: datetime | None = None
+        self._look: Look | None = None
         self._held: set[Digest] = set()
 
     def waits_for(self, digest: Digest) -> bool:
@@ -97,7 +96,7 @@ class Untagged:
             InterruptedRunError: the policy no longer wants it.
             RegistryError: no further deletion in this repository makes sense.
         """
-        self._looked = None  # tags were deleted since, and others may have been pushed
+        self._look = None  # tags were deleted since, and others may have been pushed
         found_more = True
         while found_more:
             found_more = False
@@ -145,9 +144,10 @@ class Untagged:
 
     async def _is_held(self, digest: Digest) -> bool:
         """Say whether a tag stands on `digest`, or an index on a tag lists it, as of right now."""
-        if self._deleter.outdated(self._looked):
-            self._looked = self._deleter.now()
+        if self._deleter.outdated(self._look):
+            began = self._deleter.now()
             there = await self._deleter.look(lambda tags: Needs(resolved=frozenset(tags)), self._plan.manifests)
+            self._look = Look(began, self._deleter.now())
             named = set(there.tags.values())
             self._held = named | descendants(named, there.manifests)
         return digest in self._held

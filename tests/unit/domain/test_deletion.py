@@ -3,7 +3,15 @@
 import pytest
 
 from registry_cleanup.domain.closure import DeletionUnit
-from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome, recheck
+from registry_cleanup.domain.deletion import (
+    Deletion,
+    ItemOutcome,
+    Outcome,
+    leading,
+    lookup_seconds,
+    one_by_one,
+    recheck,
+)
 from registry_cleanup.domain.inventory import Inventory
 from registry_cleanup.domain.plan import DigestGroup
 from tests.support.builders import digest, image, index, inventory
@@ -141,3 +149,41 @@ def test_whatever_is_unclear_is_planned_as_digests_and_image_streams_as_tags(
     deletion: Deletion, *, possible: bool, unit: DeletionUnit
 ) -> None:
     assert (deletion.possible, deletion.unit) == (possible, unit)
+
+
+# What may go at the same time
+
+
+def test_what_an_index_lists_does_not_go_at_the_same_time() -> None:
+    manifests = {digest("outer"): index("outer", ["inner"]), digest("inner"): index("inner", ["leaf"])}
+    groups = [_group(word, word) for word in ("outer", "other", "leaf", "inner")]
+    assert leading(groups, 0, 4, manifests) == 2
+    assert leading(groups, 2, 4, manifests) == 2  # nothing of what lists these goes with them
+    assert leading(groups, 0, 1, manifests) == 1
+
+
+def test_no_more_go_at_the_same_time_than_may_and_than_there_are() -> None:
+    groups = [_group(word, word) for word in "abcde"]
+    assert [leading(groups, at, 2, {}) for at in range(6)] == [2, 2, 2, 2, 1, 0]
+
+
+def test_tags_of_one_digest_go_one_by_one_in_their_order() -> None:
+    groups = (_group("a", "v1", "v2"), _group("b", "b"))
+    assert [(group.digest, group.tags) for group in one_by_one(groups)] == [
+        (digest("a"), ("v1",)),
+        (digest("a"), ("v2",)),
+        (digest("b"), ("b",)),
+    ]
+
+
+# What a registry needs
+
+
+@pytest.mark.parametrize(
+    ("size", "planned", "deletions", "seconds"),
+    [(10_000, 0, 0, 0), (10_000, 1, 1, 0.2), (10_000, 9_900, 9_900, 1000), (10_000, 9_900, 990, 100)],
+)
+def test_a_registry_that_looks_up_every_tag_needs_time_by_tags_and_deletions(
+    size: int, planned: int, deletions: int, seconds: float
+) -> None:
+    assert lookup_seconds(size, planned, deletions) == pytest.approx(seconds, rel=0.01)

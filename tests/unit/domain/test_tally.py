@@ -338,3 +338,33 @@ def test_pruning_nothing_has_no_measure() -> None:
     tally.take_guarded(Guarded(Go.AHEAD))
     tally.stage = Stage.PRUNING
     assert (tally.snapshot(Readings(), 0).tags_to_prune, tally.snapshot(Readings(), 0).share) == (0, None)
+
+
+# What deletions ask of a registry
+
+
+@pytest.mark.parametrize(
+    ("deletion", "sizes", "expected"),
+    [
+        (Deletion.BY_DIGEST, [50_000, 2_000_000], "about 2 min of its processor (team/1 alone 2 min)"),
+        (Deletion.BY_DIGEST, [2_000_000], "about 2 min of its processor (team/0)"),
+        (Deletion.BY_DIGEST, [50_000], None),
+        (Deletion.BY_TAG, [2_000_000], None),
+    ],
+)
+def test_what_a_registry_that_deletes_by_digest_needs_is_told_where_that_is_long(
+    deletion: Deletion, sizes: list[int], expected: str | None
+) -> None:
+    plans = [replace(_app(f"team/{number}"), size=size) for number, size in enumerate(sizes)]
+    tally = _tally(*plans)
+    tally.support = DeletionSupport(deletion)
+    told = [note for note in _told(tally) if "looks up every tag" in note]
+    assert [expected in note for note in told if expected is not None] == [True] * (expected is not None)
+    assert bool(told) is (expected is not None)
+
+
+def test_what_the_guards_hold_back_asks_nothing_of_a_registry() -> None:
+    tally = _tally(replace(_app(), size=2_000_000))
+    tally.support = DeletionSupport(Deletion.BY_DIGEST)
+    tally.take_guarded(Guarded(Go.AHEAD))
+    assert not [note for note in _told(tally) if "looks up every tag" in note]

@@ -1312,6 +1312,18 @@ async def test_the_date_of_the_build_is_read_through_the_api_and_of_an_index_fro
     assert setting.registry.requests == []
 
 
+async def test_no_image_is_asked_for_its_date_where_the_rule_keeps_as_many_as_it_owns(setting: Setting) -> None:
+    setting.push("v1", "v2")
+    what = builders.policy(builders.rule("v.*", most_recent=2))
+    async with setting.opened("least", tag_date=TagDate.CREATED) as registry:
+        await registry.repositories()
+        setting.forget()
+        inventory = await registry.inventory(APP, lambda tags: needs(what, APP, tags, DeletionUnit.TAG), {})
+    assert setting.asked() == []
+    verdicts = builders.planned(what, inventory, DeletionUnit.TAG, datetime.now(UTC)).verdicts
+    assert builders.told(verdicts) == {"v1": "MostRecent", "v2": "MostRecent"}
+
+
 async def test_an_image_that_cannot_be_read_fails_its_stream_and_is_not_taken_for_undated(setting: Setting) -> None:
     setting.push("v1")
     setting.images.inject(503, times=None, path=f"{_HERE}imagestreamimages/.*")

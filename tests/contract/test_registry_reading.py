@@ -2,10 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -15,9 +16,11 @@ from aiohttp import web
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
 from registry_cleanup.domain.ownership import needs
+from registry_cleanup.domain.policy import Policy
 from registry_cleanup.domain.reference import parse_digest
 from registry_cleanup.registry.errors import DeniedError, MalformedAnswerError, NotFoundError
 from tests.support.binaries import binary
+from tests.support.builders import planned, policy, pruned, rule
 from tests.support.clients import dated, kinds, opened, prunes, references, resolved
 from tests.support.crane import Crane
 from tests.support.faulty import Fault, FaultyRegistry, Forward, answers, changes_headers, faulty_registry
@@ -492,6 +495,23 @@ async def test_a_repository_without_a_tag_of_a_rule_costs_one_request(setting: S
     assert kinds(setting.proxy.requests) == {"GET tags": 1}
 
 
+@pytest.mark.parametrize("unit", DeletionUnit)
+async def test_a_repository_of_as_many_tags_as_a_rule_keeps_costs_one_request(
+    setting: Setting, unit: DeletionUnit
+) -> None:
+    repository = f"requests/few-{unit.lower()}"
+    tags = [f"v{number}" for number in range(5)]
+    for number, tag in enumerate(tags):
+        push_image(setting.url, repository, [tag], seed=tag, created=DAY[number])
+    async with opened(setting.proxy.url) as registry:
+        for kept, expected in ((5, {"GET tags": 1}), (4, {"GET tags": 1, "GET manifests": 5, "GET blobs": 5})):
+            setting.proxy.requests.clear()
+            what = policy(rule(most_recent=kept), minimum_tags=1)
+            inventory = await registry.inventory(repository, partial(_needs, what, repository, unit), {})
+            assert kinds(setting.proxy.requests) == expected
+            assert pruned(planned(what, inventory, unit)) == set(tags[: 5 - kept])
+
+
 async def test_a_config_is_read_once_for_each_digest(setting: Setting) -> None:
     tags = [f"v{number}" for number in range(6)]
     push_image(setting.url, "requests/shared", tags)
@@ -607,3 +627,7 @@ def _distribution_of_small_pages(version: Version, folder: Path) -> Iterator[str
     with running("registry", command, folder / "small-pages.log", environment=environment) as process:
         wait_until(answers, 30, "registry", process)
         yield f"http://{host}"
+
+
+def _needs(what: Policy, repository: str, unit: DeletionUnit, listed: Collection[str]) -> Needs:
+    return needs(what, repository, listed, unit)

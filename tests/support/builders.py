@@ -90,6 +90,7 @@ def inventory(
     used: Collection[str] = (),
     history: Mapping[str, Iterable[str]] | None = None,
     named_only: bool = False,
+    undated: Iterable[str] = (),
     repository: str = REPOSITORY,
 ) -> Inventory:
     """Return a repository: for each tag its manifest, or the word of one that another tag or `others` bring.
@@ -112,6 +113,7 @@ def inventory(
         frozenset(used),
         {tag: tuple(digest(word) for word in words) for tag, words in (history or {}).items()},
         named_only,
+        frozenset(undated),
     )
 
 

@@ -88,6 +88,7 @@ class Inventory:
         repository: its name.
         tags: the digest of each tag that was resolved.
         unresolved: tags that are listed, and of which no rule needed to know more.
+        undated: tags that were resolved, and of which no rule needed the date, so that nobody asked for it.
         dangling: tags that are listed and answer 404.
         manifests: facts by digest, of the tags' manifests and of all children of indexes among them.
         pushed: when each tag came to name what it names, where the registry records it; these are the tags' dates
@@ -111,6 +112,7 @@ class Inventory:
     used: frozenset[str] = frozenset()
     history: Mapping[str, tuple[Digest, ...]] = field(default_factory=dict)
     named_only: bool = False
+    undated: frozenset[str] = frozenset()
 
     @property
     def size(self) -> int:

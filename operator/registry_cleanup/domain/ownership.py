@@ -132,6 +132,7 @@ def _young_after(policy: Policy, repository: str, now: datetime) -> datetime | N
 def _needs(policy: Policy, repository: str, tags: Collection[str], unit: DeletionUnit, in_use: InUse) -> Needs:
     dated: set[str] = set()
     read: set[str] = set()
+    owned = {rule.name: 0 for rule in policy.rules}
     lenders: set[str] = set()
     referrers: set[str] = set()
     others: list[str] = []
@@ -140,13 +141,16 @@ def _needs(policy: Policy, repository: str, tags: Collection[str], unit: Deletio
         owner = owners.of(tag)
         if owner.kept is None and owner.rule is not None:
             (dated if owner.rule.reads_dates else read).add(tag)
+            owned[owner.rule.name] += 1
         elif owner.kept is KeepReason.FOLLOWS_PARENT:
             referrers.add(tag)
         else:
             others.append(tag)
             if owner.would is not None and _orders_by_version(owner.would):
                 lenders.add(tag)
-    if not dated | read:
+    # As many tags stand on as many images at most: whatever they are, `keep.mostRecent` keeps each that has a place.
+    # All or nothing: what another rule lets go may hang together with any of them, by a mark, a subject, or its use.
+    if all(owned[rule.name] <= (rule.most_recent or 0) for rule in policy.rules):
         return Needs()
     # So many that are kept by name fill the floor, if they turn out to be images and no referrers.
     read.update(sorted(others)[: policy.minimum_tags])

@@ -134,6 +134,10 @@ class _Known:
         date = date if rule.reads_dates else self._pushed.get(tag)
         return date if self.plausible(date) else None
 
+    def unasked(self, tag: str, rule: Rule) -> bool:
+        """Say whether nobody asked for what `rule`, which owns `tag`, judges by: `needs` saw that it lets none go."""
+        return tag in self.inventory.unresolved or (rule.reads_dates and tag in self.inventory.undated)
+
     def in_use(self, tag: str, digest: Digest | None) -> bool:
         if digest in self._used or self._whole_repository or tag in self._names:
             return True
@@ -165,6 +169,9 @@ def _apply(owned: _Owned, known: _Known) -> Iterable[Verdict]:
     ranked: dict[str, Any] = {}
     dates: list[datetime | None] = []
     for tag in owned.tags:
+        if known.unasked(tag, rule):
+            yield Verdict(tag, known.inventory.tags.get(tag), _unasked_reason(rule, tag, known), rule.name)
+            continue
         manifest = known.manifest(tag)
         if manifest.subject is not None:
             yield known.referrer(tag, manifest.digest, subject_key(manifest.subject))
@@ -202,9 +209,22 @@ def _position(
         return KeepReason.UNKNOWN_DATE
     if rule.order_by is OrderBy.DATE:
         return date if date is not None else KeepReason.UNKNOWN_DATE
-    text = rule.version_text(tag)
-    version = parse_version(rule.order_by, text) if text is not None else None
+    version = _version(rule, tag)
     return KeepReason.UNPARSABLE_VERSION if version is None else version
+
+
+def _unasked_reason(rule: Rule, tag: str, known: _Known) -> KeepReason:
+    """Return why a tag is kept of which nobody had to ask more than its name."""
+    if tag in known.inventory.managed and not rule.include_managed:
+        return KeepReason.MANAGED_BY_SPEC
+    if rule.order_by is not OrderBy.DATE and _version(rule, tag) is None:
+        return KeepReason.UNPARSABLE_VERSION
+    return KeepReason.MOST_RECENT
+
+
+def _version(rule: Rule, tag: str) -> Version | None:
+    text = rule.version_text(tag)
+    return parse_version(rule.order_by, text) if text is not None else None
 
 
 def _most_recent(owned: _Owned, ranked: Mapping[str, Any], known: _Known) -> frozenset[Digest]:

@@ -159,7 +159,8 @@ class OpenShiftRegistry(Registry):
             return inventory
         dates = await images.built({inventory.tags[tag] for tag in wanted.dated if tag in inventory.tags})
         manifests = {d: replace(m, created=dates.get(d)) for d, m in inventory.manifests.items()}
-        return replace(inventory, manifests=manifests, pushed={})
+        undated = frozenset(inventory.tags.keys() - wanted.dated)
+        return replace(inventory, manifests=manifests, pushed={}, undated=undated)
 
     @override
     async def prune(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.in_use import ALL_TAGS
-from registry_cleanup.domain.inventory import Format, Inventory, Manifest
+from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
 from registry_cleanup.domain.ownership import needs
 from registry_cleanup.domain.plan import RepositoryPlan, plan_hash
 from registry_cleanup.domain.policy import Untagged
@@ -230,6 +230,17 @@ def _gathered(case: Case) -> Case:
     return case.with_repository(tags=known, unresolved=frozenset(there.tags) - known.keys(), manifests=facts)
 
 
+def _generous(case: Case) -> Case:
+    """Return the case with rules of which some keep as many images as they may own tags, or all but one."""
+    size = len(case.there.tags)
+    numbers = [size, size, max(size - 1, 0), None]
+    rules = [
+        each if (number := case.random.choice(numbers)) is None else replace(each, most_recent=number)
+        for each in case.policy.rules
+    ]
+    return case.with_policy(rules=rules)
+
+
 def _indexes(there: Inventory, digests: Iterable[Digest]) -> list[Digest]:
     return [each for each in digests if each in there.manifests and there.manifests[each].format is Format.INDEX]
 
@@ -238,7 +249,7 @@ def _structure(index: Manifest) -> Manifest:
     return Manifest(index.digest, index.format, index.children)
 
 
-@given(plain_cases)
+@given(plain_cases | plain_cases.map(_generous))
 def test_what_the_rules_asked_for_is_all_that_the_plan_needed(case: Case) -> None:
     # Of plain cases: whether a tag that no rule owns refers to something is not asked, as it is kept either way. A mark
     # counts only where it is read anyway, and a manifest only where a tag or a use leads to it.
@@ -255,3 +266,27 @@ def test_what_the_rules_asked_for_is_all_that_the_plan_needed(case: Case) -> Non
     assert fewer.groups == plan.groups
     if case.unit is DeletionUnit.DIGEST or case.policy.untagged is Untagged.DELETE:
         assert fewer.untagged == plan.untagged
+
+
+@given(cases.map(_generous))
+def test_where_the_names_of_the_tags_tell_that_none_can_go_nothing_is_asked_and_no_other_reason_is_made_up(
+    case: Case,
+) -> None:
+    there = case.there
+    listed = there.tags.keys() | there.dangling
+    if needs(case.policy, REPOSITORY, listed, case.unit, case.using) != Needs():
+        event("something is asked")
+        return
+    event("rules own tags" if any(verdict.rule for verdict in case.plan().verdicts) else "rules own nothing")
+    facts = {address: replace(each, created=None) for address, each in there.manifests.items()}
+    known_by_name = case.with_repository(tags={}, dangling=frozenset(), unresolved=listed, manifests={}, pushed={})
+    without_dates = case.with_repository(manifests=facts, pushed={}, undated=frozenset(there.tags))
+    whole = told(case.plan().verdicts)
+    for fewer in (known_by_name.plan(), without_dates.plan()):
+        assert fewer.groups == case.plan().groups == ()
+        verdicts = told(fewer.verdicts)
+        assert verdicts.keys() == whole.keys()
+        assert "UnknownDate" not in verdicts.values()
+        for tag, reason in verdicts.items():
+            if whole[tag] in {"MostRecent", "UnparsableVersion", "ManagedBySpec", "Unmatched", "Excluded"}:
+                assert reason == whole[tag]

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from registry_cleanup.domain.closure import DeletionUnit
+from registry_cleanup.domain.conflict import Rival, with_rivals
+from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.ownership import needs, ownership
-from registry_cleanup.domain.policy import Policy, RepositoryGlob, RepositorySelector, Rule
+from registry_cleanup.domain.policy import Policy, RepositoryGlob, RepositorySelector, Rule, Untagged
 from registry_cleanup.domain.rules import judge, plausible
 from registry_cleanup.domain.verdict import KeepReason, PruneReason
 from tests.support.builders import (
@@ -18,8 +20,10 @@ from tests.support.builders import (
     ago,
     digest,
     image,
+    in_use,
     index,
     inventory,
+    patterns,
     policy,
     referrer_tag,
     rule,
@@ -382,6 +386,57 @@ def test_nothing_is_read_where_no_rule_owns_anything(unit: DeletionUnit) -> None
     elsewhere = policy(rule(days=1, repositories=selector("other/**")))
     assert needs(elsewhere, REPOSITORY, _LISTED, unit) == Needs()
     assert needs(policy(rule(days=1)), REPOSITORY, [], unit) == Needs()
+
+
+@pytest.mark.parametrize("unit", DeletionUnit)
+@pytest.mark.parametrize("untagged", Untagged)
+@pytest.mark.parametrize(
+    "using", [NOTHING_IN_USE, InUse(frozenset({digest("a")}), image_ids={digest("a"): frozenset({REPOSITORY})})]
+)
+@pytest.mark.parametrize("order", OrderBy)
+def test_nothing_is_read_where_no_rule_owns_more_tags_than_it_keeps_images(
+    unit: DeletionUnit, untagged: Untagged, using: InUse, order: OrderBy
+) -> None:
+    rules = [rule("[ab]", name="two", most_recent=2, order_by=order), rule("v.*", most_recent=1, days=1)]
+    what = policy(*rules, keep_tags=["keep-.*"], minimum_tags=3, untagged=untagged)
+    assert needs(what, REPOSITORY, _LISTED, unit, using, NOW) == Needs()
+    # One tag more of one rule, and those of the other are read as ever: they may hang together.
+    asked = needs(what, REPOSITORY, [*_LISTED, "v2"], unit, using)
+    assert asked.dated | asked.read >= {"a", "b", "v1", "v2"}
+
+
+def test_a_tag_that_rivals_keep_by_name_is_none_of_those_that_a_rule_owns() -> None:
+    rival = Rival("other", "b", "b-uid", False, selector("**"), patterns("b"))
+    what = policy(rule("[ab]", most_recent=1))
+    assert needs(what, REPOSITORY, _LISTED, _TAGS).dated == {"a", "b"}
+    assert needs(with_rivals(what, [rival], REPOSITORY), REPOSITORY, _LISTED, _TAGS) == Needs()
+
+
+def test_a_tag_of_which_nobody_had_to_know_anything_is_kept_for_what_its_name_tells() -> None:
+    dated, both = rule("a.*", name="dated", most_recent=2), rule("v.*", days=1, most_recent=3, order_by=OrderBy.SEM_VER)
+    what = policy(dated, both, keep_tags=["latest"])
+    listed = ["a1", "a2", "v1.0.0", "vague", "vast", "latest", "other"]
+    assert needs(what, REPOSITORY, listed, _TAGS) == Needs()
+    verdicts = judge(what, inventory({}, unresolved=listed, managed=["vast"]), NOW, in_use(tags=["a1"]))
+    assert told(verdicts.values()) == {
+        "a1": "MostRecent",
+        "a2": "MostRecent",
+        "v1.0.0": "MostRecent",
+        "vague": "UnparsableVersion",
+        "vast": "ManagedBySpec",
+        "latest": "KeepTags",
+        "other": "Unmatched",
+    }
+    assert (verdicts["a1"].rule, verdicts["a1"].digest, verdicts["a1"].date) == ("dated", None, None)
+
+
+def test_a_date_that_nobody_asked_for_is_no_unknown_date() -> None:
+    what = policy(rule("a", most_recent=1), rule("v.*", name="v", days=1, most_recent=2, order_by=OrderBy.SEM_VER))
+    tags = {"a": image("a", None), "v1.0.0": image("b", None), "vague": image("c", None)}
+    unasked = judge(what, inventory(tags, undated=tags), NOW)
+    assert told(unasked.values()) == {"a": "MostRecent", "v1.0.0": "MostRecent", "vague": "UnparsableVersion"}
+    assert unasked["a"].digest == digest("a")
+    assert _judged(what, inventory(tags)) == dict.fromkeys(tags, "UnknownDate")
 
 
 def test_what_is_kept_by_its_name_is_said_without_any_fact() -> None:

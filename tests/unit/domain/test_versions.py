@@ -76,7 +76,7 @@ def test_a_rule_that_only_counts_versions_reads_no_date(order: OrderBy) -> None:
     what = policy(rule(most_recent=1, order_by=order))
     there = inventory({"1.0.0": image("a", None), "2": image("b", None), "3": image("c", None)})
     assert "UnknownDate" not in _judged(what, there).values()
-    assert needs(what, REPOSITORY, ["2"], DeletionUnit.TAG) == Needs(read=frozenset({"2"}))
+    assert needs(what, REPOSITORY, ["2", "3"], DeletionUnit.TAG) == Needs(read=frozenset({"2", "3"}))
 
 
 def test_a_rule_of_versions_and_age_keeps_what_has_no_date() -> None:
@@ -87,7 +87,8 @@ def test_a_rule_of_versions_and_age_keeps_what_has_no_date() -> None:
         "2.0.0": "MostRecent",
         "1.0.0": "rule: OlderThan, BeyondMostRecent",
     }
-    assert needs(what, REPOSITORY, ["2.0.0"], DeletionUnit.TAG) == Needs(dated=frozenset({"2.0.0"}))
+    listed = ["2.0.0", "1.0.0"]
+    assert needs(what, REPOSITORY, listed, DeletionUnit.TAG) == Needs(dated=frozenset(listed))
 
 
 def test_a_date_that_the_rule_does_not_read_decides_nothing() -> None:
@@ -183,7 +184,7 @@ def test_an_image_of_kept_tags_alone_takes_no_place() -> None:
 
 
 def test_the_digests_of_lending_tags_are_asked_for_where_a_version_counts() -> None:
-    listed = ["1.0.0", "3.0.0", "other"]
+    listed = ["1.0.0", "2.0.0", "3.0.0", "other"]
     by_version = rule("[0-9].*", most_recent=1, order_by=OrderBy.SEM_VER)
     by_date = rule("[0-9].*", most_recent=1)
     excluding = rule("[0-9].*", exclude=["3.*"], most_recent=1, order_by=OrderBy.SEM_VER)
@@ -220,9 +221,9 @@ def test_where_manifests_go_all_digests_and_what_is_in_use_are_asked_for(
 
 
 def test_what_is_owned_and_what_refers_are_both_read_where_only_versions_count() -> None:
-    by_version = rule("a", most_recent=1, order_by=OrderBy.ALPHABETICAL)
+    by_version = rule("a|x", most_recent=1, order_by=OrderBy.ALPHABETICAL)
     asked = _asked(by_version, untagged=Untagged.KEEP, unit=DeletionUnit.DIGEST)
-    assert asked.read == {"a", referrer_tag("a", ".sig")}
+    assert asked.read == {"a", "x", referrer_tag("a", ".sig")}
 
 
 def test_where_only_tags_go_nothing_else_is_asked_for() -> None:

@@ -31,6 +31,10 @@ test-thorough: parts
 
 bench: parts
 	@$(PYTHON) -m benchmarks.speed $(BENCH)
+ifndef BENCH
+	@$(PYTHON) -m benchmarks.plan_in_memory
+	@$(PYTHON) -m benchmarks.image_streams
+endif
 
 image-check: parts
 	@$(PYTHON) -m tests.image

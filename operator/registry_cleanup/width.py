@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-_FIRST = 4
+_FIRST = 8
 # A window is judged by its throughput once it has so many answers and so many seconds: fewer tell chance from change
 # badly, more learn too late.
 _ANSWERS = 64
 _SECONDS = 0.25
+# So many of them must have come while all places were taken: what comes in batches leaves some free at the end of each.
+_MOSTLY = 0.75
 # Wider has to bring so much more; narrower may cost so little. Where the throughput is the same, the narrower one
 # has the shorter answers.
 _GAIN = 1.05
@@ -20,8 +22,8 @@ _COLLAPSE = 0.5
 class Width:
     """Climbs while the throughput rises, gives way to latency, and halves when the registry says that it is too much.
 
-    Judged are only windows in which all places were taken: by Little's law, the mean time of an answer is then the
-    width divided by the throughput, so nobody has to measure it.
+    Judged are only windows in which nearly always all places were taken: by Little's law, the mean time of an answer
+    is then the width divided by the throughput, so nobody has to measure it.
 
     Attributes:
         limit: so many requests may be under way now; at least 1, at most what is allowed.
@@ -33,7 +35,7 @@ class Width:
         self.limit = min(_FIRST, most)
         self._begun: float | None = None
         self._answers = 0
-        self._full = True
+        self._full = 0
         self._throughput: float | None = None
         self._before: int | None = None  # the width to come back to if the present one is no better
         self._widens = True
@@ -58,12 +60,12 @@ class Width:
                 self._begun = None
             return
         if self._begun is None:
-            self._begun, self._answers, self._full = now, 0, True
+            self._begun, self._answers, self._full = now, 0, 0
             return
         self._answers += 1
-        self._full = self._full and under_way >= self.limit
+        self._full += under_way >= self.limit
         if self._answers >= _ANSWERS and now - self._begun >= _SECONDS:
-            if self._full:
+            if self._full >= _MOSTLY * self._answers:
                 self._judge(self._answers / (now - self._begun))
             self._begun = None
 

@@ -99,7 +99,17 @@ def test_answers_that_take_twice_as_long_narrow_it() -> None:
 def test_who_does_not_use_all_places_learns_nothing() -> None:
     registry = _Registry(Width(64), _far_away, most=3)
     registry.answers(10_000)
-    assert registry.width.limit == 4
+    assert registry.width.limit == 8
+
+
+def test_work_that_comes_in_batches_is_learned_from_too() -> None:
+    width, now = Width(32), 0.0
+    for _ in range(400):
+        for left in range(100, 0, -1):
+            under_way = min(width.limit, left)
+            now += 1 / _far_away(under_way)
+            width.answered(now, under_way, overloaded=False)
+    assert width.limit >= 24
 
 
 @given(

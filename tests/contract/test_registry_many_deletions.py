@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 
+import httpx
 import pytest
 from aiohttp import web
 
 from registry_cleanup.domain.deletion import ItemOutcome, Outcome
 from registry_cleanup.ports import InterruptedRunError
 from registry_cleanup.registry.errors import RegistryError, SiblingLostError
-from tests.support.clients import asked, opened, planned, prunes, references
-from tests.support.faulty import Forward, after, answers, before, drops_the_answer, stalls, throttles
+from tests.support.clients import applied, asked, opened, planned, prunes, references
+from tests.support.faulty import Forward, after, answers, before, changes_headers, drops_the_answer, stalls, throttles
 from tests.support.pruning import APP, Outcomes, Setting
 
 PRUNED, MOVED = (Outcome.PRUNED, None), (Outcome.MOVED, None)
@@ -260,3 +261,41 @@ async def test_a_run_that_is_cancelled_does_not_wait_for_a_registry_that_hangs(s
     told, _ = await asyncio.wait_for(pruning, 15)
     assert told.pop("old-030") == (Outcome.FAILED, "Unreachable")
     assert told == {tag: PRUNED for tag in names if tag not in setting3.tags}
+
+
+# The look right before
+
+
+async def test_a_registry_that_names_another_digest_though_it_says_not_modified_is_not_believed(
+    setting3: Setting,
+) -> None:
+    names = _fill(setting3, 20)
+    lie = changes_headers({"Docker-Content-Digest": f"sha256:{'1' * 64}"})
+    async with opened(setting3.proxy.url) as registry:
+        plan, deletion = await planned(registry, APP, prunes("old-.*"))
+        # Behind the look at the first ones.
+        setting3.proxy.inject(
+            after(lambda: setting3.proxy.inject(lie, method="HEAD", path=".*/manifests/old-01.")),
+            path=".*/tags/list",
+            times=1,
+        )
+        found = await applied(registry, plan, deletion)
+    assert {tag for tag, end in found.items() if end == MOVED} == set(names[10:])
+    assert setting3.tags == ["kept", "kept-too", *names[10:]]
+
+
+async def test_a_registry_that_knows_no_conditions_is_asked_all_the_same(setting3: Setting) -> None:
+    names = _fill(setting3, 20)
+
+    async def unconditional(request: web.Request, _forward: Forward) -> web.StreamResponse:
+        headers = {"Accept": request.headers["Accept"]}
+        answer = await asyncio.to_thread(
+            httpx.head, f"{setting3.server.url}{request.path}", headers=headers, trust_env=False
+        )
+        kept = {
+            name: answer.headers[name] for name in ("Docker-Content-Digest", "Content-Type") if name in answer.headers
+        }
+        return web.Response(status=answer.status_code, headers=kept)
+
+    setting3.proxy.inject(unconditional, method="HEAD")
+    assert await setting3.prune("old-.*") == dict.fromkeys(names, PRUNED)

@@ -70,7 +70,7 @@ class Batch:
     async def _delete(self, group: DigestGroup) -> None:
         (tag,) = group.tags
         # A tag may be moved at any time, and DELETE takes whatever it names then: look right before.
-        current = await self._deleter.resolve(tag)
+        current = await self._deleter.resolve(tag, group.digest)
         if current != group.digest:
             change = Outcome.ALREADY_GONE if current is None else Outcome.MOVED
             self._ended[tag] = ItemOutcome(tag, group.digest, change)

@@ -94,7 +94,7 @@ class ByTag:
         """Delete one tag, and prove it before anything else goes."""
         (tag,) = group.tags
         # A tag may be moved at any time, and DELETE takes whatever it names then: look right before.
-        current = await self._deleter.resolve(tag)
+        current = await self._deleter.resolve(tag, group.digest)
         if current != group.digest:
             change = Outcome.ALREADY_GONE if current is None else Outcome.MOVED
             yield ItemOutcome(tag, group.digest, change)

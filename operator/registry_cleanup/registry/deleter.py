@@ -120,9 +120,9 @@ class Deleter:
         except NotFoundError:
             return set()
 
-    async def resolve(self, reference: str) -> Digest | None:
-        """Return what a tag or digest names now; None if it is gone."""
-        descriptor = await self._client.resolve(self.repository, reference, deleting=True)
+    async def resolve(self, reference: str, expected: Digest | None = None) -> Digest | None:
+        """Return what a tag or digest, `expected` to name a digest, names now; None if it is gone."""
+        descriptor = await self._client.resolve(self.repository, reference, deleting=True, expected=expected)
         return None if descriptor is None else descriptor.digest
 
     async def referrers(self, digest: Digest) -> Mapping[Digest, Manifest]:

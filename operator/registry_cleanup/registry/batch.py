@@ -11,7 +11,7 @@ from registry_cleanup.domain.deletion import ItemOutcome, Outcome
 from registry_cleanup.domain.plan import DigestGroup
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.ports import InterruptedRunError, RunError
-from registry_cleanup.registry.deleter import Deleter, InUseError
+from registry_cleanup.registry.deleter import Deleter, InUseError, LookAgainError
 from registry_cleanup.registry.errors import RegistryError, UnreachableError
 from registry_cleanup.registry.together import LAST_SECONDS, HaltedError, Together
 
@@ -68,29 +68,39 @@ class Batch:
             self._tell_unknown(UnreachableError.reason)
 
     async def _delete(self, group: DigestGroup) -> None:
+        settled = False
+        while not settled:
+            settled = await self._try(group)
+
+    async def _try(self, group: DigestGroup) -> bool:
+        """Look at a tag and delete it; say whether that is settled, or to be tried again."""
         (tag,) = group.tags
         # A tag may be moved at any time, and DELETE takes whatever it names then: look right before.
         current = await self._deleter.resolve(tag, group.digest)
         if current != group.digest:
             change = Outcome.ALREADY_GONE if current is None else Outcome.MOVED
             self._ended[tag] = ItemOutcome(tag, group.digest, change)
-            return
+            return True
 
-        def last() -> None:
-            self._together.unless_halted()  # another was told to stop while this one waited
+        def sending() -> None:
             self._sent[tag] = _Sent(group.digest)
 
         try:
-            refusal = await self._deleter.send(tag, group.digest, (tag,), last)
+            # Another may be told to stop while this one waits.
+            refusal = await self._deleter.send(tag, group.digest, (tag,), self._together.unless_halted, sending)
+        except LookAgainError:
+            self._sent.pop(tag, None)
+            return False
         except InUseError:
             self._sent.pop(tag, None)
             self._ended[tag] = ItemOutcome(tag, group.digest, Outcome.NOW_IN_USE)
         except (RunError, InterruptedRunError, HaltedError):
-            # Refused, or stopped before it was sent, or sent again after a 429, which says that nothing was done.
+            # Refused, or stopped before it was sent, or after a 429, which says that nothing was done.
             self._sent.pop(tag, None)
             raise
         else:
             self._sent[tag].refusal = refusal
+        return True
 
     async def _prove(self, listed: AbstractSet[str]) -> None:
         """Find the outcome of everything that was sent."""

@@ -10,7 +10,7 @@ from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.plan import DigestGroup, RepositoryPlan
 from registry_cleanup.domain.reference import Digest, subject_key
 from registry_cleanup.domain.structure import descendants
-from registry_cleanup.registry.deleter import Deleted, Deleter, Look
+from registry_cleanup.registry.deleter import Deleted, Deleter, Look, LookAgainError
 from registry_cleanup.registry.together import Together
 from registry_cleanup.registry.untagged import Progress, Untagged
 
@@ -34,6 +34,7 @@ class ByDigest:
         self._progress = progress
         self._subjects = frozenset(subject for group in plan.groups for subject in group.after)
         self._look: Look | None = None
+        self._again: list[DigestGroup] = []  # what the registry did not do yet
         self._listed: frozenset[str] = frozenset()
         self._proved = 0
 
@@ -58,6 +59,11 @@ class ByDigest:
             remaining = remaining[len(wave) :]
             async for outcome in self._delete(wave):
                 yield outcome
+            if self._again:
+                # In their place: nothing that they list may go before them.
+                remaining = (*(group for group in wave if group in self._again), *remaining)
+                self._again.clear()
+                self._look = None
 
     async def _look_again(self, groups: _Groups) -> tuple[_Groups, _Saved]:
         """Resolve every tag again; return what still goes, and what a change has saved."""
@@ -108,7 +114,11 @@ class ByDigest:
 
         async def delete(group: DigestGroup) -> None:
             await self._untagged.before_deletion(group.digest)
-            done = await self._deleter.delete(group.digest, group.digest, group.tags, together.unless_halted)
+            try:
+                done = await self._deleter.delete(group.digest, group.digest, group.tags, together.unless_halted)
+            except LookAgainError:
+                self._again.append(group)
+                return
             ends.append((group, done))
             self._note(group.digest, done)
             if done.error is not None:

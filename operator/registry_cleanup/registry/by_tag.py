@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.deletion import ItemOutcome, Outcome, leading, one_by_one, recheck
@@ -12,7 +13,7 @@ from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.plan import DigestGroup, RepositoryPlan
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.registry.batch import Batch
-from registry_cleanup.registry.deleter import Deleter
+from registry_cleanup.registry.deleter import Deleted, Deleter, LookAgainError
 from registry_cleanup.registry.errors import SiblingLostError
 
 # So many deletions are proved one by one before several go at a time: what a registry does with the first of them tells
@@ -93,13 +94,16 @@ class ByTag:
     async def _delete(self, group: DigestGroup) -> AsyncGenerator[ItemOutcome, None]:
         """Delete one tag, and prove it before anything else goes."""
         (tag,) = group.tags
-        # A tag may be moved at any time, and DELETE takes whatever it names then: look right before.
-        current = await self._deleter.resolve(tag, group.digest)
-        if current != group.digest:
-            change = Outcome.ALREADY_GONE if current is None else Outcome.MOVED
-            yield ItemOutcome(tag, group.digest, change)
-            return
-        done = await self._deleter.delete(tag, group.digest, group.tags)
+        done: Deleted | None = None
+        while done is None:
+            # A tag may be moved at any time, and DELETE takes whatever it names then: look right before.
+            current = await self._deleter.resolve(tag, group.digest)
+            if current != group.digest:
+                change = Outcome.ALREADY_GONE if current is None else Outcome.MOVED
+                yield ItemOutcome(tag, group.digest, change)
+                return
+            with suppress(LookAgainError):
+                done = await self._deleter.delete(tag, group.digest, group.tags)
         outcome = ItemOutcome(tag, group.digest, done.outcome, done.code)
         self._count(outcome)
         yield outcome

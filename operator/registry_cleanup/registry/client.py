@@ -32,7 +32,7 @@ from registry_cleanup.registry.manifests import (
     read_manifest,
 )
 from registry_cleanup.registry.pages import joined, names, next_link
-from registry_cleanup.registry.transport import Answer, Ready, Transport, json_object
+from registry_cleanup.registry.transport import Answer, Limits, Ready, Transport, json_object
 
 # OCI distribution specification 1.1: registries should accept manifests of at least 4 MiB; configs are like them.
 _MANIFEST_BYTES = 16 * 1024 * 1024
@@ -71,6 +71,11 @@ class RegistryClient:
     def server(self) -> str:
         """`host:port` of the registry."""
         return self._origin.server
+
+    @property
+    def limits(self) -> Limits:
+        """How long and how often one request is tried."""
+        return self._transport.limits
 
     @property
     def clock_offset(self) -> timedelta | None:
@@ -170,21 +175,25 @@ class RegistryClient:
         except MalformedAnswerError:
             return {}  # an artifact's config need not be JSON, and then it says nothing
 
-    async def delete(self, repository: str, reference: str, ready: Ready | None = None) -> Answer:
+    async def delete(
+        self, repository: str, reference: str, ready: Ready | None = None, *, again: bool = False
+    ) -> Answer:
         """Send one DELETE of a tag or digest and return what the registry says, be it 202, 400 or 404.
 
         Args:
             repository: its repository.
             reference: the tag or digest.
             ready: awaited right before it is sent, however long that took; what it raises is raised.
+            again: whether it was sent before, and refused.
 
         Raises:
+            RetryableError: it has to be `ready`, and nothing was done: it may be sent again after another look.
             DeletionDisabledError, ReadOnlyError: 405.
             DeniedError: 403, or 401 with a good login.
             RegistryError: no clear answer; the manifest may or may not be gone.
         """
         url = f"{self._url}/v2/{repository}/manifests/{reference}"
-        answer = await self._send("DELETE", url, _scope(repository, deleting=True), ready=ready)
+        answer = await self._send("DELETE", url, _scope(repository, deleting=True), ready=ready, again=again)
         if answer.status == 405:
             raise _not_allowed(answer)
         return answer
@@ -242,18 +251,19 @@ class RegistryClient:
         headers: dict[str, str] | None = None,
         most: int | None = None,
         ready: Ready | None = None,
+        again: bool = False,
     ) -> Answer:
         """Send a request, logging in on a first 401 or once more with a fresh token, or with what replaced a Secret."""
         login = await self._auth.headers(scope)
         sent = {**(headers or {}), **login}
-        answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready)
+        answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready, again=again)
         if answer.status == 401:
             self._auth.learn(answer, scope, login)
             sent |= (login := await self._auth.headers(scope))
-            answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready)
+            answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready, again=again)
         if answer.status == 401 and await self._auth.renew(scope, login):
             sent |= await self._auth.headers(scope)
-            answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready)
+            answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready, again=again)
         if answer.status == 401:
             raise await self._auth.refused(answer, scope, f"{self._url}/v2/")
         if answer.status == 403:

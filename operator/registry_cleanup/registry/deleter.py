@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
@@ -21,18 +23,21 @@ from registry_cleanup.registry.errors import (
     RegistryError,
 )
 from registry_cleanup.registry.inventory import gather, read_manifests
+from registry_cleanup.registry.transport import RetryableError
 
 # Where digests are deleted, a repository is looked at again before the first deletion, and whenever the last look began
 # more than so many seconds ago: so long is the window in which a tag that moves onto a digest that goes is not seen.
 _LOOK_AGAIN_AFTER = 30.0
 # A look at 50,000 tags takes longer than that itself: so that something goes after it, it holds twice what it took.
 _HOLDS_TIMES = 2.0
+# Who waits to try a deletion again asks so often (seconds) whether it may go at all.
+_ASK_SECONDS = 0.5
 # These make every further deletion in the repository pointless.
 _HOPELESS = (DeniedError, DeletionDisabledError, ReadOnlyError, LoginFailedError)
 
 
 Last: TypeAlias = Callable[[], None]
-"""Called right before a DELETE is sent; if it raises, nothing is sent."""
+"""Called right before a DELETE is sent, and while it waits to be sent again; if it raises, nothing is sent."""
 
 
 def _nothing() -> None:
@@ -41,6 +46,10 @@ def _nothing() -> None:
 
 class InUseError(Exception):
     """A pod uses by now what was to go."""
+
+
+class LookAgainError(Exception):
+    """The registry did nothing and was given time: what was seen before is old, so look again before the next try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,7 @@ class Deleter:
         self._clock = clock
         self._proceed = proceed
         self.concurrency = concurrency
+        self._refused = Counter[str]()  # how often, by reference
 
     def now(self) -> datetime:
         """Return the present."""
@@ -140,6 +150,7 @@ class Deleter:
             last: as in `send`.
 
         Raises:
+            LookAgainError: as `send` does.
             InterruptedRunError: the policy no longer wants it.
             RegistryError: no further deletion in this repository makes sense.
         """
@@ -160,7 +171,14 @@ class Deleter:
         # 202 proves nothing, and a lost answer may hide a success.
         return Deleted(Outcome.NOT_DELETED) if refusal is None else Deleted(Outcome.FAILED, refusal)
 
-    async def send(self, reference: str, digest: Digest, tags: Collection[str], last: Last = _nothing) -> str | None:
+    async def send(
+        self,
+        reference: str,
+        digest: Digest,
+        tags: Collection[str],
+        last: Last = _nothing,
+        sending: Callable[[], None] = _nothing,
+    ) -> str | None:
         """Send the DELETE if the run may go on; return the code of what speaks against its success, if anything does.
 
         Args:
@@ -168,23 +186,45 @@ class Deleter:
             digest: that it names.
             tags: that go with it.
             last: called when nothing is left to wait for; if it raises, nothing is sent.
+            sending: called when it is sent.
 
         Raises:
+            LookAgainError: nothing was done, and the wait for another try is over; so it ends at the latest after as
+                many tries as any request has.
             InUseError: a pod uses it by now, so nothing was sent.
             InterruptedRunError: the policy no longer wants it.
             RegistryError: no further deletion in this repository makes sense, and this one was not carried out.
         """
 
-        async def ready() -> None:
-            # Only now: a DELETE may have waited for its place, and again after a 429.
+        async def may_go() -> None:
             if not await self._proceed(digest, tags):
                 raise InUseError
             last()
 
+        async def ready() -> None:
+            await may_go()  # only now: a DELETE may have waited for its place
+            sending()
+
+        tries, limits = self._refused[reference] + 1, self._client.limits
         try:
-            answer = await self._client.delete(self.repository, reference, ready)
+            answer = await self._client.delete(self.repository, reference, ready, again=tries > 1)
+        except RetryableError as refused:
+            if tries >= limits.attempts:
+                return refused.error.code
+            self._refused[reference] = tries
+            await _wait(limits.wait(refused.wait, tries), may_go)
+            raise LookAgainError from refused
         except _HOPELESS:
             raise
         except RegistryError as error:
             return error.code
         return None if answer.accepted or answer.status == 404 else answer.code
+
+
+async def _wait(seconds: float, may_go: Callable[[], Awaitable[None]]) -> None:
+    """Wait so long, or until `may_go` raises; hold no place at the gate meanwhile."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while (left := until - loop.time()) > 0:
+        await asyncio.sleep(min(left, _ASK_SECONDS))
+        await may_go()

@@ -86,12 +86,21 @@ class Limits:
     longest_wait: float = 60.0
     most_bytes: int = 64 * 1024 * 1024
 
+    def wait(self, asked: float | None, tries: int) -> float:
+        """Return the seconds to wait after so many `tries`, where the server asks for a time or not."""
+        return min(self.back_off * 2.0 ** (tries - 1) if asked is None else asked, self.longest_wait)
+
 
 USUAL_LIMITS = Limits()
 
 
-class _RetryableError(Exception):
-    """Carries an error that another attempt may cure, and how long the server asks to wait (seconds)."""
+class RetryableError(Exception):
+    """Another attempt may help and does no harm: of a DELETE, nothing was done.
+
+    Attributes:
+        error: to be raised where nobody tries again.
+        wait: seconds that the server asks to wait; None if it asks for nothing.
+    """
 
     def __init__(self, error: RegistryError, wait: float | None = None) -> None:
         super().__init__()
@@ -105,6 +114,7 @@ class Transport:
     All of them pass the registry's gate: they are made on its behalf.
 
     Attributes:
+        limits: of each request.
         clock_offset: the server's clock minus ours, by the `Date` of its first answer; None before.
         sent: number of requests so far, repetitions included.
     """
@@ -128,7 +138,7 @@ class Transport:
         self._clock = clock
         self._passage = passage
         self._observer = observer
-        self._limits = limits
+        self.limits = limits
         # Without httpx's client: its cookies, redirects and logins are not wanted, and cost as much as the rest.
         self._wire = AiohttpTransport(tls, max_connections, forbidden)
         self._extensions = {"timeout": {"connect": limits.connect, "read": limits.read}}
@@ -147,22 +157,25 @@ class Transport:
         *,
         most_bytes: int | None = None,
         ready: Ready | None = None,
+        again: bool = False,
     ) -> Answer:
         """Send one request and return its answer, whatever its status below 500 (but for 429).
 
         Reads are repeated after a lost connection, a time limit or a 5xx; anything is repeated after a 429, which
         says that nothing was done. A DELETE that may have been carried out is never repeated. Each attempt waits for
-        its place, before all others if it has to be asked whether it is still `ready`.
+        its place, before all others if it has to be asked whether it is still `ready`. That follows a look, which is
+        old after a wait: only who looks again may repeat it, and says that it comes `again`.
 
         Raises:
             UnreachableError, TLSError, ThrottledError, ServerFaultError, MalformedAnswerError.
+            RetryableError: what had to be `ready` was not done, and may be tried again.
         """
         try:
             async for attempt in stamina.retry_context(
                 on=self._wait,
-                attempts=self._limits.attempts,
-                wait_initial=self._limits.back_off,
-                wait_jitter=2 * self._limits.back_off,
+                attempts=self.limits.attempts if ready is None else 1,
+                wait_initial=self.limits.back_off,
+                wait_jitter=2 * self.limits.back_off,
                 timeout=300,
             ):
                 with attempt:
@@ -171,14 +184,16 @@ class Transport:
                     try:
                         if ready is not None:
                             await ready()
-                        most, again = most_bytes or self._limits.most_bytes, attempt.num > 1
-                        return await self._once(method, url, headers, most, again=again)
-                    except (_RetryableError, ServerFaultError, UnreachableError):
+                        most = most_bytes or self.limits.most_bytes
+                        return await self._once(method, url, headers, most, again=again or attempt.num > 1)
+                    except (RetryableError, ServerFaultError, UnreachableError):
                         overloaded = True
                         raise
                     finally:
                         self._passage.leave(overloaded=overloaded)
-        except _RetryableError as spent:
+        except RetryableError as spent:
+            if ready is not None:
+                raise
             raise spent.error from spent.__cause__
         raise AssertionError("unreachable: retry_context either returns or raises")
 
@@ -189,7 +204,7 @@ class Transport:
         try:
             request = httpx.Request(method, url, headers={**_HEADERS, **headers}, extensions=self._extensions)
             async with (
-                asyncio.timeout(self._limits.total),
+                asyncio.timeout(self.limits.total),
                 aclosing(await self._wire.handle_async_request(request)) as response,
             ):
                 body = bytearray()
@@ -202,7 +217,7 @@ class Transport:
             raise _connect_failure(error) from error
         except (httpx.TransportError, TimeoutError) as error:
             failure = UnreachableError(f"no whole answer from the registry ({type(error).__name__})")
-            raise (_RetryableError(failure) if repeatable else failure) from error
+            raise (RetryableError(failure) if repeatable else failure) from error
         except (httpx.DecodingError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise MalformedAnswerError(f"the registry's answer cannot be read ({type(error).__name__})") from error
         finally:
@@ -214,9 +229,9 @@ class Transport:
 
     def _wait(self, error: Exception) -> bool | float:
         """Tell stamina whether to try again: not at all, after its own back-off, or after so many seconds."""
-        if not isinstance(error, _RetryableError):
+        if not isinstance(error, RetryableError):
             return False
-        return True if error.wait is None else min(error.wait, self._limits.longest_wait)
+        return True if error.wait is None else min(error.wait, self.limits.longest_wait)
 
     def _note_clock(self, answer: Answer) -> None:
         if self.clock_offset is None and (date := answer.headers.get("Date")):
@@ -242,11 +257,11 @@ def _sorted_out(answer: Answer, *, repeatable: bool) -> Answer:
     """Return `answer`, or raise for what says that another attempt may help."""
     if answer.status == _THROTTLED:
         error = ThrottledError("the registry answers 429 (too many requests) even after waiting", answer.code)
-        raise _RetryableError(error, _retry_after(answer))
+        raise RetryableError(error, _retry_after(answer))
     if answer.status >= 500:
         fault = ServerFaultError(f"the registry answers {answer.status} ({answer.code})", answer.code)
         if repeatable and answer.status in _TRANSIENT:
-            raise _RetryableError(fault, _retry_after(answer))
+            raise RetryableError(fault, _retry_after(answer))
         raise fault
     return answer
 
@@ -286,7 +301,7 @@ def _connect_failure(error: httpx.ConnectError) -> Exception:
             )
         cause = cause.__cause__ or cause.__context__
     # Nothing was sent yet, so this is safe to repeat whatever the method.
-    return _RetryableError(
+    return RetryableError(
         UnreachableError("the registry cannot be reached; check spec.registry.url, its DNS name and network policies")
     )
 

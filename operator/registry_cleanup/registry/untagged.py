@@ -14,7 +14,7 @@ from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.reference import Digest, subject_key
 from registry_cleanup.domain.rules import pinned
 from registry_cleanup.domain.structure import ancestors, descendants, parents_first
-from registry_cleanup.registry.deleter import Deleter, Look
+from registry_cleanup.registry.deleter import Deleter, Look, LookAgainError
 
 _NO_TAG_LEFT = frozenset({Outcome.PRUNED, Outcome.ALREADY_GONE})
 
@@ -136,7 +136,12 @@ class Untagged:
             if digest not in self._found:
                 yield UntaggedOutcome(digest, Outcome.NOW_SHARED)
             return
-        done = await self._deleter.delete(digest, digest, ())
+        try:
+            done = await self._deleter.delete(digest, digest, ())
+        except LookAgainError:
+            self._look = None
+            self._pending[digest] = None
+            return
         (self._progress.gone if done.gone else self._progress.staying).add(digest)
         yield UntaggedOutcome(digest, done.outcome, done.code)
         if done.error is not None:

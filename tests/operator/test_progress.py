@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -26,7 +26,6 @@ from tests.support.policies import (
     Resource,
     condition,
     days_ago,
-    fresh_namespace,
     last_run,
     policy_spec,
 )
@@ -44,14 +43,8 @@ _PROGRESS = progress_status(Progress(_MOST, 10**6, 10**6), NOW).as_json()
 
 
 @pytest.fixture
-def place(installed: ControlPlane, namespace_name: str) -> Iterator[Namespace]:
-    with fresh_namespace(installed, namespace_name, []) as fresh:
-        yield fresh
-
-
-@pytest.fixture
-async def api_client(installed: ControlPlane) -> AsyncIterator[client.ApiClient]:
-    file = installed.kubeconfig_for_service_account(NAMESPACE, SERVICE_ACCOUNT)
+async def api_client(own_plane: ControlPlane) -> AsyncIterator[client.ApiClient]:
+    file = own_plane.kubeconfig_for_service_account(NAMESPACE, SERVICE_ACCOUNT)
     async with await config.new_client_from_config(config_file=str(file)) as own:  # type: ignore[no-untyped-call]  # untyped there
         yield own
 
@@ -62,12 +55,12 @@ def _policy(place: Namespace) -> str:
 
 
 async def test_the_api_server_takes_where_a_run_is_and_nothing_else_changes(
-    place: Namespace, api_client: client.ApiClient
+    own_namespace: Namespace, api_client: client.ApiClient
 ) -> None:
-    uid = _policy(place)
-    place.write_status({"lastRun": _RUNNING, "nextRepository": "team/app"})
-    await KubernetesAPI(api_client).show_progress(place.name, NAME, uid, "run-1", _PROGRESS)
-    told = place.policy()["status"]
+    uid = _policy(own_namespace)
+    own_namespace.write_status({"lastRun": _RUNNING, "nextRepository": "team/app"})
+    await KubernetesAPI(api_client).show_progress(own_namespace.name, NAME, uid, "run-1", _PROGRESS)
+    told = own_namespace.policy()["status"]
     assert told.pop("lastRun") == {**_RUNNING, "progress": _PROGRESS}
     assert told["nextRepository"] == "team/app"
 
@@ -83,33 +76,33 @@ async def test_the_api_server_takes_where_a_run_is_and_nothing_else_changes(
     ids=["ended", "interrupted", "another run", "another policy"],
 )
 async def test_the_api_server_refuses_what_comes_too_late(
-    place: Namespace, api_client: client.ApiClient, changed: dict[str, Any], uid: str | None
+    own_namespace: Namespace, api_client: client.ApiClient, changed: dict[str, Any], uid: str | None
 ) -> None:
-    own = _policy(place)
-    place.write_status({"lastRun": {**_RUNNING, **changed}})
-    before_it = place.policy()
+    own = _policy(own_namespace)
+    own_namespace.write_status({"lastRun": {**_RUNNING, **changed}})
+    before_it = own_namespace.policy()
     with pytest.raises(NotThereError):
-        await KubernetesAPI(api_client).show_progress(place.name, NAME, uid or own, "run-1", _PROGRESS)
-    assert place.policy() == before_it
+        await KubernetesAPI(api_client).show_progress(own_namespace.name, NAME, uid or own, "run-1", _PROGRESS)
+    assert own_namespace.policy() == before_it
 
 
 async def test_the_api_server_refuses_where_nothing_was_written_yet(
-    place: Namespace, api_client: client.ApiClient
+    own_namespace: Namespace, api_client: client.ApiClient
 ) -> None:
-    uid = _policy(place)
+    uid = _policy(own_namespace)
     with pytest.raises(NotThereError):
-        await KubernetesAPI(api_client).show_progress(place.name, NAME, uid, "run-1", _PROGRESS)
+        await KubernetesAPI(api_client).show_progress(own_namespace.name, NAME, uid, "run-1", _PROGRESS)
 
 
 async def test_an_operator_that_may_not_write_any_more_shows_nothing(
-    place: Namespace, api_client: client.ApiClient
+    own_namespace: Namespace, api_client: client.ApiClient
 ) -> None:
-    uid = _policy(place)
-    place.write_status({"lastRun": _RUNNING})
+    uid = _policy(own_namespace)
+    own_namespace.write_status({"lastRun": _RUNNING})
     barred = KubernetesAPI(api_client, lambda: "the Lease is lost")
     with pytest.raises(BarredError):
-        await barred.show_progress(place.name, NAME, uid, "run-1", _PROGRESS)
-    assert "progress" not in last_run(place.policy())
+        await barred.show_progress(own_namespace.name, NAME, uid, "run-1", _PROGRESS)
+    assert "progress" not in last_run(own_namespace.policy())
 
 
 @pytest.mark.thorough

@@ -170,32 +170,52 @@ class Transport:
             UnreachableError, TLSError, ThrottledError, ServerFaultError, MalformedAnswerError.
             RetryableError: what had to be `ready` was not done, and may be tried again.
         """
+        most = most_bytes or self.limits.most_bytes
         try:
+            return await self._attempt(method, url, headers, most, again=again, ready=ready)
+        except RetryableError as error:
+            if ready is not None:
+                raise
+            failed = error
+        try:
+            # Begun where it is needed alone: to be ready for a second attempt costs a tenth of a request.
             async for attempt in stamina.retry_context(
                 on=self._wait,
-                attempts=self.limits.attempts if ready is None else 1,
+                attempts=self.limits.attempts,
                 wait_initial=self.limits.back_off,
                 wait_jitter=2 * self.limits.back_off,
                 timeout=300,
             ):
                 with attempt:
-                    await self._passage.enter(first=ready is not None)
-                    overloaded = False
-                    try:
-                        if ready is not None:
-                            await ready()
-                        most = most_bytes or self.limits.most_bytes
-                        return await self._once(method, url, headers, most, again=again or attempt.num > 1)
-                    except (RetryableError, ServerFaultError, UnreachableError):
-                        overloaded = True
-                        raise
-                    finally:
-                        self._passage.leave(overloaded=overloaded)
+                    if attempt.num == 1:
+                        raise failed
+                    return await self._attempt(method, url, headers, most, again=True)
         except RetryableError as spent:
-            if ready is not None:
-                raise
             raise spent.error from spent.__cause__
         raise AssertionError("unreachable: retry_context either returns or raises")
+
+    async def _attempt(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        most_bytes: int,
+        *,
+        again: bool,
+        ready: Ready | None = None,
+    ) -> Answer:
+        """Send one request in its turn."""
+        await self._passage.enter(first=ready is not None)
+        overloaded = False
+        try:
+            if ready is not None:
+                await ready()
+            return await self._once(method, url, headers, most_bytes, again=again)
+        except (RetryableError, ServerFaultError, UnreachableError):
+            overloaded = True
+            raise
+        finally:
+            self._passage.leave(overloaded=overloaded)
 
     async def _once(self, method: str, url: str, headers: Mapping[str, str], most_bytes: int, *, again: bool) -> Answer:
         repeatable = method in _REPEATABLE

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from registry_cleanup.concurrency import for_each
-from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome, UntaggedOutcome, UsedSince
+from registry_cleanup.domain.deletion import Deletion, Effect, ItemOutcome, Outcome, UntaggedOutcome, UsedSince
 from registry_cleanup.domain.in_use import NOTHING_IN_USE
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.published import Published
@@ -151,12 +151,13 @@ class Apply:
             return digest not in self.scan.in_use.digests and not used.saves(digest, tags)
 
         outcomes: list[ItemOutcome | UntaggedOutcome] = []
+        effect = Effect(plan.unit)
         try:
             async with aclosing(self.registry.prune(plan, deletion, proceed)) as ends:
                 async for outcome in ends:
                     outcomes.append(outcome)
                     self._note(plan.repository, outcome)
-                    if outcome.outcome is Outcome.NOT_DELETED:
+                    if effect.lacks(outcome):
                         without_effect = _without_effect(outcome)
         finally:
             self.tally.report.outcomes(plan.repository, outcomes)

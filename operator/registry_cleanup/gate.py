@@ -73,15 +73,14 @@ class Gate:
     async def enter(self, namespace: str, *, first: bool = False) -> None:
         """Wait for a place, before all others if it goes `first`; whoever was let in must `leave`.
 
-        One that is cancelled while it waits leaves no trace.
+        Who goes first waits for a place, and for no pace: those after it wait for both. One that is cancelled while it
+        waits leaves no trace.
         """
-        if not self.waiting and self.under_way < self._most:
-            if self._pace is None:
-                self.under_way += 1
-                return
-            now = self._clock()
-            if self._pace.wait(now) <= 0:
-                self._pace.begin(now)
+        if self.under_way < self._most and (first or not self.waiting):
+            now = self._clock() if self._pace is not None else 0.0
+            if self._pace is None or first or self._pace.wait(now) <= 0:
+                if self._pace is not None:
+                    self._pace.begin(now)
                 self.under_way += 1
                 return
         await self._queue(_FIRST if first else namespace)
@@ -138,7 +137,7 @@ class Gate:
                 continue
             if self._pace is not None:
                 now = self._clock()
-                if (wait := self._pace.wait(now)) > 0:
+                if namespace != _FIRST and (wait := self._pace.wait(now)) > 0:
                     if self._timer is None:
                         self._timer = asyncio.get_running_loop().call_later(wait, self._tick)
                     return

@@ -43,18 +43,22 @@ class Lane(Passage):
     async def enter(self, *, first: bool = False) -> None:
         own = self._own
         # First what is the run's own: waiting for that, it must not hold a place that others wait for.
-        await own.gate.enter(self._namespace)
+        await own.gate.enter(self._namespace, first=first)
         try:
-            if own.pace is None:
+            if own.pace is None or first:
+                # What goes first is counted, and waits for no turn: its look would grow old in the line of others'.
                 if self._gate is not None:
                     await self._gate.enter(self._namespace, first=first)
+                self.follow()
                 return
             # One at a time: else those that waited for the gate after their pace would begin all at once.
             async with own.turn:
-                if (wait := own.pace.wait(own.clock())) > 0:
+                wait = own.pace.wait(own.clock())
+                while wait > 0:
                     await asyncio.sleep(wait)
+                    wait = own.pace.wait(own.clock())  # something may have gone first meanwhile
                 if self._gate is not None:
-                    await self._gate.enter(self._namespace, first=first)
+                    await self._gate.enter(self._namespace)
                 own.pace.begin(own.clock())
         except BaseException:
             own.gate.leave()

@@ -124,7 +124,8 @@ class Passage(Protocol):
         """Wait until one more request may begin; whoever was let through calls `leave` when its answer has come.
 
         Args:
-            first: whether it goes before all others that wait, since it follows a look that must not grow old.
+            first: whether it goes before all others that wait, and waits for no pace, since it follows a look that must
+                not grow old; those after it wait for both.
         """
 
     def leave(self, *, overloaded: bool = False) -> None:

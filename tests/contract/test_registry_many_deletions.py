@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from registry_cleanup.domain.deletion import ItemOutcome, Outcome
+from registry_cleanup.lanes import Lane, OwnLimits
 from registry_cleanup.ports import InterruptedRunError
 from registry_cleanup.registry.errors import RegistryError, SiblingLostError
 from tests.support.clients import applied, asked, opened, planned, prunes, references
@@ -77,6 +78,20 @@ async def test_of_hundreds_of_tags_exactly_the_planned_ones_go_while_others_are_
     # One look right before, and more at the first ones; a list proves the others.
     assert len(heads) < len(names) + 40
     assert len(references(setting3.proxy.requests, "GET")) < 10
+
+
+async def test_under_a_slow_pace_each_deletion_still_follows_its_own_look_at_once(setting3: Setting) -> None:
+    _fill(setting3, 24)
+    async with opened(setting3.proxy.url) as registry:
+        plan, deletion = await planned(registry, APP, prunes("old-.*"))
+    setting3.proxy.requests.clear()
+    gentle = Lane(None, "tests", OwnLimits(4, 40.0))
+    async with opened(setting3.proxy.url, passage=gentle) as registry:
+        await applied(registry, plan, deletion)
+    steps = [(request.method, request.path.rpartition("/")[2]) for request in setting3.proxy.requests]
+    going = [at for at, (method, _) in enumerate(steps) if method == "DELETE"]
+    assert len(going) == 24
+    assert [steps[at - 1] for at in going] == [("HEAD", steps[at][1]) for at in going]
 
 
 async def test_a_tag_that_is_pushed_again_right_after_its_deletion_is_pruned_and_stays(setting3: Setting) -> None:

@@ -374,6 +374,39 @@ async def test_a_request_that_follows_at_once_holds_up_the_next() -> None:
     assert own.pace.wait(moment) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("whose", ["the policy's", "the registry's"])
+async def test_what_goes_first_follows_its_look_at_once_however_slow_the_pace_and_counts(whose: str) -> None:
+    own, registry = (10.0, 0.0) if whose == "the policy's" else (0.0, 10.0)
+    lane = Lane(Gate(8, registry), "a", OwnLimits(8, own))
+    order: list[str] = []
+
+    async def look_and_change(number: int) -> None:
+        await lane.enter()
+        order.append(f"look {number}")
+        lane.leave()
+        await asyncio.sleep(0)
+        await lane.enter(first=True)
+        order.append(f"change {number}")
+        lane.leave()
+
+    began = time.monotonic()
+    await asyncio.gather(*(look_and_change(number) for number in range(5)))
+    assert order == [f"{what} {number}" for number in range(5) for what in ("look", "change")]
+    # Ten requests, of which the last waited for nothing.
+    assert time.monotonic() - began >= 0.1 * 8 - 0.001
+
+
+async def test_what_goes_first_still_waits_for_a_place() -> None:
+    pace = 0.01
+    lane = Lane(Gate(1, pace), "a", OwnLimits(1, pace))
+    await lane.enter()
+    task = asyncio.create_task(lane.enter(first=True))
+    await _idle()
+    assert not task.done()
+    lane.leave()
+    await asyncio.wait_for(task, _LIMIT)  # and for nothing else
+
+
 async def test_a_run_that_waits_for_its_own_limits_holds_no_place_of_others() -> None:
     gate = Gate(2)
     lane = Lane(gate, "a", OwnLimits(1))

@@ -540,6 +540,41 @@ async def test_a_deletion_without_effect_stops_that_repository_and_is_no_success
     assert "still serves it" in failure.message
 
 
+def _in_the_order_in_which_they_go(*tags: str) -> list[str]:
+    return sorted(tags, key=lambda tag: digest(f"team/a/{tag}"))
+
+
+async def test_one_that_is_there_again_where_others_went_is_passed_over_and_counts_as_failed() -> None:
+    first, again, last = _in_the_order_in_which_they_go("a1", "a2", "a3")
+    content = _content(_repository("team/a", "a1", "a2", "a3"))
+    registry = _Registry(content, outcomes={again: Outcome.NOT_DELETED})
+    report = await _run(registry)
+    assert (report.phase, report.failures) == (Phase.PARTIAL, ())
+    assert registry.pruned == [f"team/a:{first}", f"team/a:{last}"]
+    assert (report.counts.tags_pruned, report.counts.tags_failed, report.counts.tags_skipped) == (2, 1, 0)
+    assert "1 could not be pruned, are still there though accepted" in report.message
+
+
+async def test_two_in_a_row_that_are_still_there_stop_the_repository() -> None:
+    first, second, third, _ = _in_the_order_in_which_they_go("a1", "a2", "a3", "a4")
+    content = _content(_repository("team/a", "a1", "a2", "a3", "a4"))
+    registry = _Registry(content, outcomes=dict.fromkeys([second, third], Outcome.NOT_DELETED))
+    report = await _run(registry)
+    assert [failure.reason for failure in report.failures] == ["DeletionWithoutEffect"]
+    assert registry.pruned == [f"team/a:{first}"]
+    assert (report.counts.tags_failed, report.counts.tags_skipped) == (2, 1)
+
+
+async def test_all_tags_of_a_digest_that_is_there_again_are_passed_over_together() -> None:
+    first, then = sorted(["one", "another"], key=digest)
+    registry = _Registry(
+        _content(inventory({"a1": image(then), "a2": image(then), "a3": image(first)})),
+        outcomes={"a1": Outcome.NOT_DELETED, "a2": Outcome.NOT_DELETED},
+    )
+    report = await _run(registry)
+    assert (report.failures, report.counts.tags_pruned, report.counts.tags_failed) == ((), 1, 2)
+
+
 async def test_every_tag_of_a_digest_whose_deletion_had_no_effect_counts_as_failed() -> None:
     same = image("same")
     registry = _Registry(

@@ -145,6 +145,29 @@ def lookup_seconds(size: int, planned: int, deletions: int) -> float:
     return deletions * (size - planned / 2) * _LOOKUP_SECONDS
 
 
+class Effect:
+    """Whether a registry does what it accepts, by one outcome after the other in a repository.
+
+    A single tag that is still there where others went was pushed again, most likely: it stays, and the rest goes on.
+    """
+
+    def __init__(self, unit: DeletionUnit) -> None:
+        self._whole = unit is DeletionUnit.DIGEST
+        self._works = False
+        self._passed: Digest | None = None
+
+    def lacks(self, outcome: ItemOutcome | UntaggedOutcome) -> bool:
+        """Say whether `outcome` shows that deletions have no effect: the first, or a second one in a row."""
+        if outcome.outcome is Outcome.PRUNED:
+            self._works, self._passed = True, None
+        if outcome.outcome is not Outcome.NOT_DELETED:
+            return False
+        if not self._works:
+            return not (self._whole and outcome.digest == self._passed)  # one more tag of the same deletion
+        self._works, self._passed = False, outcome.digest
+        return False
+
+
 class UsedSince:
     """What is used of one repository since its plan was made, and what that saves."""
 

@@ -42,6 +42,7 @@ _SAMPLE = 10
 _TOP = 5
 _NOTES = 3
 _NOT_GONE = frozenset({Outcome.FAILED, Outcome.NOT_DELETED})
+_CHANGED = (Outcome.MOVED, Outcome.NOW_SHARED, Outcome.NOW_IN_USE, Outcome.ALREADY_GONE)
 
 
 @dataclass(slots=True)
@@ -303,7 +304,15 @@ class Tally:
             if conflict.yields:
                 other = f"{conflict.namespace}/{conflict.name}"
                 notes.append(f"{len(conflict.repositories)} repositories are kept whole: policy {other} prunes there")
-        return [*notes, *self._untagged_notes(), *self._lookup_notes(), *self._scan_notes()]
+        return [*notes, *self._changed_notes(), *self._untagged_notes(), *self._lookup_notes(), *self._scan_notes()]
+
+    def _changed_notes(self) -> list[str]:
+        """Return why planned tags were neither pruned nor failed, in the words of the report."""
+        changed = {outcome: number for outcome in _CHANGED if (number := self._outcomes[outcome])}
+        if not changed:
+            return []
+        told = ", ".join(f"{number} {outcome.value}" for outcome, number in changed.items())
+        return [f"changed before their deletion, and so left alone: {told}"]
 
     def _scan_notes(self) -> list[str]:
         notes = () if self.scan is None else self.scan.notes

@@ -21,7 +21,7 @@ from registry_cleanup.registry.manifests import Config, Document, Pool
 # So many are read or written at a time: some milliseconds of work, in a thread.
 _BATCH = 500
 # So many new facts wait at most to be written: they outlive a run that does not come to its end.
-_MOST_UNSAVED = 2000
+_MOST_UNSAVED = 500
 
 
 class RepositoryFacts:

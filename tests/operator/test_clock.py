@@ -61,6 +61,10 @@ class _Place:
 
         return await self.wait(is_so)
 
+    async def hears(self, reason: str) -> None:
+        """Wait until the last Event has this reason: it is posted after the status is there to be read."""
+        await self.wait(lambda _: self.told[-1:] == [reason])
+
     async def rests(self) -> None:
         """Let the supervisor do what is due, if anything is: it is told of the policy, and given time to begin."""
         before = len(self.told)
@@ -119,10 +123,12 @@ async def _jumped_and_back(place: _Place, registry: RegistryServer) -> Resource:
     push_builds(registry.url)
     place.namespace.apply(policy_spec(registry.url, dryRun=False, schedule="0 3 * * *"))
     await place.wait(is_planned)
+    await place.hears("PlanSucceeded")
     await place.rests()
     place.clock.jump = timedelta(days=3)
     off = await place.wait(lambda policy: last_run(policy)["trigger"] == "Schedule" and _ended(policy))
     assert last_run(off)["phase"] == "Blocked"
+    await place.hears("RunBlocked")
     # However many times went by in the jump, they count once.
     await place.rests()
     place.clock.jump = timedelta(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -302,11 +302,8 @@ def _facts(settings: Settings, clock: Clock) -> Iterator[FactStore | None]:
     if not settings.cache_dir or not settings.cache_mib:
         yield None
         return
-    facts = FactStore(Path(settings.cache_dir), settings.cache_mib, clock)
-    try:
+    with closing(FactStore(Path(settings.cache_dir), settings.cache_mib, clock)) as facts:
         yield facts
-    finally:
-        facts.close()
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -27,9 +27,7 @@ async def for_each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[Non
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await give_up(tasks)
 
 
 async def in_order(
@@ -49,9 +47,7 @@ async def in_order(
             await asyncio.wait({begun[0][1]})
             yield begun.popleft()
     finally:
-        for _, task in begun:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in begun), return_exceptions=True)
+        await give_up(task for _, task in begun)
 
 
 async def to_the_end(work: Coroutine[None, None, _Result]) -> _Result:
@@ -72,6 +68,12 @@ async def unless(look: Callable[[], None], work: Coroutine[None, None, _Result])
             look()
         return task.result()
     finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await give_up([task])
+
+
+async def give_up(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel `tasks`, of which some may have ended, and wait until all have; nobody asks what came of them."""
+    given_up = list(tasks)
+    for task in given_up:
+        task.cancel()
+    await asyncio.gather(*given_up, return_exceptions=True)

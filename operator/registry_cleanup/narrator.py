@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
+from registry_cleanup.concurrency import give_up
 from registry_cleanup.domain.course import Course, Progress, Snapshot, Stage
 from registry_cleanup.kube.lease import MachineTime, Time
 
@@ -64,8 +65,7 @@ class Narrator:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await give_up([task])
 
     async def _tell(self, look: Sight) -> None:
         try:

@@ -90,7 +90,7 @@ async def _open(
     url: str, credential: Credential | None, *, token_url: str | None = None, ca_bundle: str | None = None
 ) -> None:
     async with opened(url, credential, token_url=token_url, ca_bundle=ca_bundle):
-        pass
+        return
 
 
 # Token services
@@ -184,8 +184,7 @@ async def test_a_token_of_a_secret_never_goes_to_a_token_service(tmp_path: Path,
 
 async def test_a_service_accounts_token_never_goes_over_http(closed: FaultyRegistry) -> None:
     with pytest.raises(UntrustedHostError, match="ServiceAccount"):
-        async with opened(closed.url, service_account("secret", "127.0.0.1")):
-            pass
+        await _open(closed.url, service_account("secret", "127.0.0.1"))
     assert _authorizations(closed.requests) == {None}
 
 
@@ -204,10 +203,7 @@ async def test_a_foreign_registry_cannot_have_a_trusted_service_fetch_the_token_
     with _evil(certificate) as trusted, serve(challenge, certificate=certificate) as foreign:
         realm.append(trusted.url + path)
         with pytest.raises(UntrustedHostError, match="ServiceAccount"):
-            async with opened(
-                foreign.url, service_account("secret", trusted.name), ca_bundle=authority.ca_file.read_text()
-            ):
-                pass
+            await _open(foreign.url, service_account("secret", trusted.name), ca_bundle=authority.ca_file.read_text())
     assert _authorizations(foreign.requests) == {None}
     assert trusted.requests == []
 

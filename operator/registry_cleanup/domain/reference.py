@@ -14,6 +14,8 @@ _DIGEST = re.compile(r"sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}")
 # The schema cuts a digest's hexadecimal part off after 64 digits, which leaves a sha256 whole.
 _REFERRER_TAG = re.compile(r"(sha256|sha512)-([a-f0-9]{64})(?:\.(?:sig|att|sbom))?")
 _SUBJECT = len("sha256:") + 64
+# The 64 bits after `sha256:` or `sha512:`, which are equally long.
+_SHORT = slice(7, 23)
 
 Digest = NewType("Digest", str)
 """An immutable content address, `sha256:<hex>`; made by `parse_digest` only."""
@@ -24,6 +26,11 @@ def parse_digest(text: str) -> Digest:
     if not _DIGEST.fullmatch(text):
         raise ValueError(f"not a digest: {text[:100]!r}")
     return Digest(text)
+
+
+def short_number(digest: Digest) -> int:
+    """Return 64 bits that stand for `digest` where there are many; two that share them are next to impossible."""
+    return int(digest[_SHORT], 16)
 
 
 def is_repository(text: str) -> bool:

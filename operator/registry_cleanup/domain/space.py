@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.plan import RepositoryPlan
+from registry_cleanup.domain.reference import Digest, short_number
 
 # What a registry says of a blob's size may be any number; no blob is larger than this.
 _LARGEST = 2**63
@@ -51,19 +52,19 @@ class SpaceEstimate:
         gone = set(plan.untagged)
         if plan.unit is DeletionUnit.DIGEST:
             gone.update(group.digest for group in plan.groups)
-        going: dict[str, int] = {}
-        kept: set[str] = set()
+        going: dict[Digest, int] = {}
+        kept: set[Digest] = set()
         for digest, manifest in plan.manifests.items():
             if digest in gone:
                 going.update(manifest.blobs)
             else:
                 kept.update([blob.digest for blob in manifest.blobs])
         for blob in kept:
-            number = _number(blob)
+            number = short_number(blob)
             self._parts[number % _PARTS].kept.append(number)
         for blob, size in going.items():
             if blob not in kept:
-                number = _number(blob)
+                number = short_number(blob)
                 part = self._parts[number % _PARTS]
                 part.going.append(number)
                 part.sizes.append(min(size, _LARGEST))
@@ -72,7 +73,3 @@ class SpaceEstimate:
     def size(self) -> int:
         """Bytes of blobs that go, and that nothing kept refers to."""
         return sum(part.freed for part in self._parts)
-
-
-def _number(digest: str) -> int:
-    return int(digest[7:23], 16)  # after `sha256:` or `sha512:`

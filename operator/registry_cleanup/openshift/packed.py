@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.reference import Digest, short_number
 from registry_cleanup.openshift.streams import Stream, StreamTag
 
 _QUICK = 1
-_HEX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,7 @@ class PackedStream:
 
     Attributes:
         bare: all of the stream but its tags.
-        marks: of the digests of all histories, as `mark` makes them.
+        marks: of the digests of all histories, as `short_number` makes them.
     """
 
     bare: Stream
@@ -31,7 +30,7 @@ class PackedStream:
     @classmethod
     def of(cls, stream: Stream, *, tags: bool = True) -> PackedStream:
         """Pack a stream, without its tags where nobody will ask for them."""
-        marks = array("Q", map(mark, stream.digests()))
+        marks = array("Q", map(short_number, stream.digests()))
         packed = zlib.compress(_lines(stream).encode(), _QUICK) if tags else None
         return cls(replace(stream, tags={}), marks, packed)
 
@@ -45,11 +44,6 @@ class PackedStream:
         if self._tags is None:
             return None
         return replace(self.bare, tags=dict(map(_tag, zlib.decompress(self._tags).decode().splitlines())))
-
-
-def mark(digest: Digest) -> int:
-    """Return a number that stands for a digest; that two of a cluster's have the same is next to impossible."""
-    return int(digest.partition(":")[2][:_HEX], 16)
 
 
 def _lines(stream: Stream) -> str:

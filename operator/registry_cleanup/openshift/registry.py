@@ -15,12 +15,12 @@ from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutc
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.policy import RepositorySelector, TagDate
-from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.reference import Digest, short_number
 from registry_cleanup.domain.run import Aftermath, Collector
 from registry_cleanup.openshift.api import Document, ImageAPI, Right
 from registry_cleanup.openshift.errors import MissingRightError
 from registry_cleanup.openshift.images import StreamImages
-from registry_cleanup.openshift.packed import PackedStream, mark, without
+from registry_cleanup.openshift.packed import PackedStream, without
 from registry_cleanup.openshift.pruning import StreamPruning
 from registry_cleanup.openshift.rights import NamespaceRights, explain, namespace_rights
 from registry_cleanup.openshift.streams import Stream, parse_stream, read_stream
@@ -175,7 +175,7 @@ class OpenShiftRegistry(Registry):
         finally:
             left = pruning.now.digests() if pruning.now is not None else set[Digest]()
             lost = stream.digests() - left
-            self._lost.update(map(mark, lost))
+            self._lost.update(map(short_number, lost))
             self._streams[plan.repository] = PackedStream.of(pruning.now or replace(stream, tags={}))
         # Of a stream that is gone the registry deletes no links (openshift.md, 4).
         if self._may_unlink and pruning.now is not None:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
+from registry_cleanup.concurrency import give_up
+
 _Item = TypeVar("_Item")
 
 # A run that is cancelled is about to be killed: so many seconds are left to hear what became of what was sent.
@@ -60,9 +62,7 @@ class Together:
             self.error = error
             await asyncio.wait(tasks, timeout=LAST_SECONDS)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await give_up(tasks)
 
     def _stop(self, error: BaseException) -> None:
         """Remember the first reason to stop."""

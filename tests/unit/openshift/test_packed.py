@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
-from registry_cleanup.domain.reference import Digest
-from registry_cleanup.openshift.packed import PackedStream, mark, without
+from registry_cleanup.domain.reference import Digest, short_number
+from registry_cleanup.openshift.packed import PackedStream, without
 from registry_cleanup.openshift.streams import Stream, StreamTag
 from tests.support.builders import digest
 
@@ -52,6 +52,6 @@ def test_a_tag_takes_a_few_dozen_bytes() -> None:
 
 def test_what_is_lost_is_what_no_history_of_any_stream_has() -> None:
     streams = [PackedStream.of(_stream(v1=_tag("a", "b"))), PackedStream.of(_stream(v2=_tag("c")), tags=False)]
-    lost = {mark(digest(word)) for word in ("a", "b", "c", "d", "e")}
+    lost = {short_number(digest(word)) for word in ("a", "b", "c", "d", "e")}
     assert without(lost, streams) == 2
     assert len(lost) == 5

@@ -37,10 +37,12 @@ RUN /opt/build/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-d
     && /opt/build/bin/pip --python /opt/registry-cleanup/bin/python check
 # Compiled code that is believed without a look at its source: layers round the times of files to seconds, so half of
 # it would not be believed by its time, and on a read-only root file system compiled anew at each start.
-# The import finds a library that the base lacks now, not in the cluster.
+# The imports find a library that the base lacks now, not in the cluster; each command has imports of its own.
 RUN /opt/registry-cleanup/bin/python -m compileall -q -f -j 0 --invalidation-mode unchecked-hash \
         /opt/registry-cleanup/lib \
-    && /opt/registry-cleanup/bin/python -c 'import registry_cleanup.process'
+    && /opt/registry-cleanup/bin/python -c 'import importlib, pkgutil, registry_cleanup as own; \
+        [importlib.import_module(each.name) for each in pkgutil.walk_packages(own.__path__, own.__name__ + ".")]' \
+    && /opt/registry-cleanup/bin/registry-cleanup --help > /dev/null
 
 FROM ${PYTHON}
 # Nothing is ever installed here: the base's pip goes, and what a virtual environment would get one from. What belongs

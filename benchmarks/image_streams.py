@@ -30,6 +30,7 @@ from registry_cleanup.domain.policy import Limits, OnExceeded, Policy, TagDate
 from registry_cleanup.domain.run import RunOrder, RunReport, Trigger
 from registry_cleanup.openshift.api import ImageAPI
 from registry_cleanup.openshift.registry import OpenShiftRegistry
+from registry_cleanup.openshift.rights import Subject
 from registry_cleanup.ports import World
 from registry_cleanup.runner import Runner
 from registry_cleanup.telemetry.audit import LogAudit
@@ -245,7 +246,9 @@ async def _client(task: Task, ca_bundle: str) -> Figures:
         ):
             api = ImageAPI(api_client, clients.free(_CONCURRENCY))
             account = f"{NAMESPACE}:account"
-            yield OpenShiftRegistry(api, front, what.repositories, TagDate.AUTO, account, _CONCURRENCY)
+            yield OpenShiftRegistry(
+                api, front, what.repositories, TagDate.AUTO, Subject.service_account(account), _CONCURRENCY
+            )
 
     async with connect():
         pass  # certificates and the like are loaded in an idle operator, too

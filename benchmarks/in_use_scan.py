@@ -27,7 +27,7 @@ import aiohttp
 from kubernetes.aio import client, config
 from typing_extensions import override
 
-from registry_cleanup.application import SystemClock
+from registry_cleanup.clock import SystemClock
 from registry_cleanup.domain.policy import InUseRules
 from registry_cleanup.domain.run import RunOrder, Trigger
 from registry_cleanup.kube.api import KubernetesAPI

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy, parse_policy
+from registry_cleanup.kube.raw import Kind, RawAPI
+from registry_cleanup.kube.spec import GROUP, KIND, PLURAL, VERSION, InvalidSpecError, ParsedPolicy, parse_policy
 from registry_cleanup.ports import Clock
 
 Parse = Callable[[Mapping[str, Any]], ParsedPolicy]
 """Returns the policy that a resource spells, or raises `InvalidSpecError`."""
 
+_POLICIES = Kind(f"{GROUP}/{VERSION}", KIND, PLURAL)
+# A policy takes ten times as much memory as objects as on the wire: a thousand at a time would take 100 MiB.
+_POLICIES_A_PAGE = 100
 # For so long runs that only plan share a list, while no event tells of a change: where a thousand policies are planned
 # at once, each would list and parse a thousand.
 _SHARED_FOR = timedelta(seconds=5)
@@ -31,6 +36,16 @@ def live_policy(body: Mapping[str, Any], parse: Parse = parse_policy) -> ParsedP
         return parse(body)
     except InvalidSpecError:
         return None
+
+
+async def all_policies(raw: RawAPI, namespaces: Sequence[str] = ()) -> AsyncIterator[dict[str, Any]]:
+    """Yield all policies of these namespaces as they are now, or of the cluster where none is named."""
+    for namespace in namespaces or (None,):
+        pages = raw.pages(_POLICIES, namespace=namespace, limit=_POLICIES_A_PAGE)
+        async with aclosing(pages):
+            async for page in pages:
+                for body in page.items:
+                    yield body
 
 
 @dataclass(frozen=True, slots=True)

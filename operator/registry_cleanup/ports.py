@@ -14,9 +14,12 @@ from registry_cleanup.domain.course import Readings
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, UntaggedOutcome
 from registry_cleanup.domain.in_use import InUse
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
+from registry_cleanup.domain.listing import ListedRepository
 from registry_cleanup.domain.plan import RepositoryPlan
+from registry_cleanup.domain.policy import RepositoryGlob
 from registry_cleanup.domain.published import Published
 from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.report import MOST_BYTES
 from registry_cleanup.domain.run import Aftermath, Failure, ReportReference, RunOrder, RunReport, ScanSummary
 from registry_cleanup.domain.trust import TrustedHosts
 
@@ -59,7 +62,9 @@ class CredentialKind(Enum):
 
     PASSWORD = "password"  # noqa: S105 - a kind, no secret. Basic, to the registry or to its token service
     TOKEN = "token"  # noqa: S105 - a kind, no secret. Bearer, to the registry; on OpenShift as an account's token
+    IDENTITY_TOKEN = "identity token"  # noqa: S105 - a kind, no secret. Exchanged at the token service by OAuth2
     SERVICE_ACCOUNT = "service account"  # a short-lived token, through `/openshift/token`
+    KUBECONFIG = "kubeconfig's token"  # that of a person at the API server, through `/openshift/token` only
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,53 @@ class Credential:
     expires: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LoginWords:
+    """What people are told to do where a registry cannot be reached or lets nobody in; by default who writes policies.
+
+    Attributes:
+        no_login: the registry wants a login, and there is none.
+        no_login_of_any_kind: the same, where it is not known yet whether a ServiceAccount could have one.
+        wrong_password: the registry does not accept it.
+        wrong_credential: the token service does not accept it.
+        whose_token: whose token cannot be sent.
+        refused_by_openshift: OpenShift's token endpoint does not accept the token.
+        over_http: a credential may not go over http.
+        to_other_host: a credential may not go to `{host}`.
+        address: what answers is no registry.
+        unreachable: nothing answers.
+        unknown_ca: the certificate is not believed.
+        plain_http: http answers where https was expected.
+        no_certificate: what was given as CA certificates holds none.
+    """
+
+    no_login: str = "name a Secret in spec.registry.secretRef"
+    no_login_of_any_kind: str = (
+        "name a Secret in spec.registry.secretRef, or on OpenShift a ServiceAccount in spec.registry.serviceAccountName"
+    )
+    wrong_password: str = "check the Secret that the policy names"  # noqa: S105 - words, no secret
+    wrong_credential: str = "check what the policy names"
+    whose_token: str = "the Secret's token"  # noqa: S105 - words, no secret
+    refused_by_openshift: str = "does the ServiceAccount exist, and does the cluster's API server answer?"
+    over_http: str = "a password or token goes over http only with spec.registry.insecure: true"
+    to_other_host: str = "if it should, list {host!r} in the Secret's annotation registrycleanup.dev/token-hosts"
+    address: str = "check spec.registry.url"
+    unreachable: str = "check spec.registry.url, its DNS name and network policies"
+    unknown_ca: str = "name its CA in spec.registry.caConfigMapRef"
+    plain_http: str = "write http:// in spec.registry.url, with insecure: true"
+    no_certificate: str = "the ConfigMap that spec.registry.caConfigMapRef names holds no PEM certificate under its key"
+
+
+POLICY_WORDS = LoginWords()
+
+
 class CredentialSource(Protocol):
-    """Where a policy's credential comes from."""
+    """Where a credential comes from."""
+
+    @property
+    def words(self) -> LoginWords:
+        """What its owner is told to do where it is of no use."""
+        return POLICY_WORDS
 
     async def credential(self) -> Credential | None:
         """Return a credential that is valid for minutes to come; None to stay anonymous. Raises `RunError`."""
@@ -202,6 +252,34 @@ class Registry(Protocol):
         """Return what the deletions of this run left to others; None where nobody can tell."""
 
 
+class Tell(Protocol):
+    """Is told how the reading of a registry goes on."""
+
+    def __call__(self, *, wanted: int = 0, done: int = 0) -> None:
+        """Note that so many more steps are wanted, or were done."""
+
+
+class Lister(Protocol):
+    """A registry as a person sees it who only looks."""
+
+    @property
+    def host(self) -> str:
+        """What people call it: host and port, or a word for the cluster's own."""
+
+    async def repositories(self, wanted: RepositoryGlob | None) -> Sequence[str]:
+        """Return the names of all repositories that are `wanted`; raise `RunError` if the list cannot be had whole."""
+
+    async def names(self, repository: str) -> ListedRepository:
+        """Return the names of all tags, and no more; raise `RunError` if they cannot be had whole."""
+
+    async def read(self, repository: str, tell: Tell) -> ListedRepository:
+        """Return what people want to know of all tags; what could not be read is left out, and its `failure` says why.
+
+        Raises:
+            RunError: not even the names of the tags can be had.
+        """
+
+
 class Rivals(Protocol):
     """Who else prunes."""
 
@@ -266,6 +344,11 @@ class Claims(Protocol):
 
 class PlanStore(Protocol):
     """Where a policy's published plan and its last report outlive the operator. Every call may raise `RunError`."""
+
+    @property
+    def most_report_bytes(self) -> int | None:
+        """How large a report may be, in bytes; None for any size, so that nothing is cut."""
+        return MOST_BYTES
 
     async def load(self) -> Published:
         """Return the published plan; one that was never made, is damaged or was taken away is an empty one."""

@@ -15,8 +15,8 @@ from registry_cleanup.concurrency import for_each
 from registry_cleanup.domain.conflict import Likeness, Rival, likeness, overall, seniority, telling
 from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.reference import Digest
-from registry_cleanup.domain.trust import Endpoint, Host
-from registry_cleanup.kube.api import APIError, RegistryHosts, right_to_policies
+from registry_cleanup.domain.trust import Endpoint, Host, RegistryHosts
+from registry_cleanup.kube.api import APIError, right_to_policies
 from registry_cleanup.kube.spec import ParsedPolicy
 from registry_cleanup.ports import Clock, InterruptedRunError, Registry, Rivals, RunError
 

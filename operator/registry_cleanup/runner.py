@@ -12,19 +12,19 @@ from typing import TypeVar
 
 from registry_cleanup.apply import Apply
 from registry_cleanup.concurrency import in_order, to_the_end, unless
-from registry_cleanup.domain.closure import DeletionUnit
-from registry_cleanup.domain.conflict import Rival, conflicts, with_rivals, yields
+from registry_cleanup.domain.conflict import Rival, conflicts, yields
 from registry_cleanup.domain.course import Snapshot, Stage
 from registry_cleanup.domain.guards import guard
 from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
-from registry_cleanup.domain.inventory import Needs
-from registry_cleanup.domain.ownership import idle_globs, needs
-from registry_cleanup.domain.plan import RepositoryPlan, conflicting, plan_repository
+from registry_cleanup.domain.ownership import idle_globs
+from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.policy import Policy
 from registry_cleanup.domain.progress import planning_deadline, rotated
 from registry_cleanup.domain.published import APPROVAL_LASTS, Published
+from registry_cleanup.domain.report import FullReport
 from registry_cleanup.domain.run import Failure, RunOrder, RunReport, ScanSummary, clock_skewed
 from registry_cleanup.domain.tally import Tally
+from registry_cleanup.examination import situate, unit_of
 from registry_cleanup.ports import InterruptedRunError, Registry, RunError, Scan, TimedOutError, World
 
 _Result = TypeVar("_Result")
@@ -65,7 +65,7 @@ class Runner:
 
     async def run(self, order: RunOrder) -> RunReport:
         """Do what `order` says; whatever the world does wrong is told in the report, and never raised."""
-        tally = self._tally = Tally(self._policy, order)
+        tally = self._tally = Tally(self._policy, order, FullReport(self._world.store.most_report_bytes))
         try:
             async with self._connect() as registry:
                 self._registry = registry
@@ -263,17 +263,12 @@ class _Run:
 
     async def _plan_repository(self, repository: str, in_use: InUse) -> RepositoryPlan:
         await self.world.guard.proceed()
-        if yields(self.rivals, repository):
-            return conflicting(await self.registry.inventory(repository, lambda _tags: Needs(), {}))
-        policy = with_rivals(self.tally.policy, self.rivals, repository)
-        unit = self.tally.support.deletion.unit if self.tally.support is not None else DeletionUnit.DIGEST
-        # One time for both: what was not read, since it stays by its age, is not a second older when it is judged.
-        now = self.world.clock.now()
-        inventory = await self.registry.inventory(
-            repository, lambda tags: needs(policy, repository, tags, unit, in_use, now), {}
+        tally = self.tally
+        situation = await situate(
+            self.registry, self.world.clock, tally.policy, self.rivals, repository, unit_of(tally.support), in_use
         )
         # Thousands of tags take a while to judge: the event loop stays free for everybody else.
-        return await asyncio.to_thread(plan_repository, policy, inventory, unit, now, in_use)
+        return await asyncio.to_thread(situation.plan)
 
     async def _take(self, plan: RepositoryPlan) -> None:
         def take() -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,20 +20,26 @@ from kubernetes.aio import client
 from typing_extensions import override
 
 from registry_cleanup.application import _as_policy
+from registry_cleanup.domain.closer_look import closer_look
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome, UsedSince
+from registry_cleanup.domain.explanation import explain
 from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
 from registry_cleanup.domain.ownership import needs
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.policy import Limits, Policy, TagDate
 from registry_cleanup.domain.reference import Digest, parse_digest
 from registry_cleanup.domain.run import Aftermath, Collector, Phase, RunOrder, RunReport, Trigger
-from registry_cleanup.kube.api import KubernetesAPI, RegistryHosts
+from registry_cleanup.domain.situation import as_read
+from registry_cleanup.domain.trust import RegistryHosts
+from registry_cleanup.examination import examine
+from registry_cleanup.kube.api import KubernetesAPI
 from registry_cleanup.kube.credentials import PolicyCredentials
 from registry_cleanup.kube.spec import parse_policy
 from registry_cleanup.openshift.api import ImageAPI, Right
 from registry_cleanup.openshift.errors import BusyError, ImageAPIError, MissingRightError, OddAnswerError
 from registry_cleanup.openshift.registry import OpenShiftRegistry
+from registry_cleanup.openshift.rights import Subject
 from registry_cleanup.ports import Audit, InterruptedRunError, World
 from registry_cleanup.runner import Runner
 from tests.support import builders, clients
@@ -115,7 +122,7 @@ class Setting:
         ):
             selector = builders.selector(*(include or (f"{APPS}/*",)))
             api = ImageAPI(api_client, clients.free(4))
-            yield OpenShiftRegistry(api, front, selector, tag_date, f"{APPS}:{account}", 4)
+            yield OpenShiftRegistry(api, front, selector, tag_date, Subject.service_account(f"{APPS}:{account}"), 4)
 
     def push(self, *tags: str, stream: str = "app", **how: Any) -> list[str]:  # noqa: ANN401 - those of ImageApi.push
         return [self.images.push(APPS, stream, tag, **how) for tag in tags]
@@ -1331,6 +1338,42 @@ async def test_an_image_that_cannot_be_read_fails_its_stream_and_is_not_taken_fo
         await registry.repositories()
         with pytest.raises(BusyError):
             await clients.dated(registry, APP)
+
+
+# Explaining
+
+
+@pytest.mark.parametrize("tag_date", [TagDate.AUTO, TagDate.CREATED])
+async def test_a_tag_is_explained_from_its_stream_and_its_what_ifs_hold_there(
+    setting: Setting, tag_date: TagDate
+) -> None:
+    now = datetime.now(UTC)
+    long_ago, later = now - timedelta(days=41), now - timedelta(days=40)
+    [oldest] = setting.push("v1", created=long_ago, built=long_ago)
+    setting.push("v2", "v3", created=later, built=later)
+    setting.images.push_again(APPS, "app", "same-as-v1", oldest, created=now - timedelta(days=39))
+    policy = builders.policy(
+        builders.rule("v.*", days=30, most_recent=2),
+        repositories=builders.selector(f"{APPS}/*"),
+        tag_date=tag_date,
+    )
+    order = RunOrder("a-run", Trigger.REQUEST, plan_only=True, start=now)
+    closer = partial(closer_look, tags=["v1", "v3"])
+    async with setting.opened("least", tag_date=tag_date) as streams:
+        found = await examine(streams, clients.SystemClock(), policy, FixedUse(), FixedRivals(), order, APP, closer)
+    assert found.planned is not None
+    assert found.known is not None
+    assert as_read(found.known).plan().verdicts == found.planned.plan().verdicts
+
+    goes, stays = explain(found.planned, found.known, found.read, ["v1", "v3"])
+
+    assert (goes.line["verdict"], stays.line["verdict"]) == ("Prune", "Keep")
+    assert goes.age is not None
+    assert goes.age.source == ("Pushed" if tag_date is TagDate.AUTO else "Created")
+    assert goes.digest == oldest
+    assert [other.tag for other in goes.siblings] == ["same-as-v1"]
+    assert "It stays if 'v1' is added to spec.keepTags." in map(str, goes.what_ifs)
+    assert any("newer image" in str(what_if) for what_if in stays.what_ifs)
 
 
 # The token

@@ -12,7 +12,13 @@ import pytest
 from aiohttp import web
 
 from registry_cleanup.ports import Credential, CredentialKind
-from registry_cleanup.registry.errors import MalformedAnswerError, NotARegistryError, RegistryError, UntrustedHostError
+from registry_cleanup.registry.errors import (
+    LoginFailedError,
+    MalformedAnswerError,
+    NotARegistryError,
+    RegistryError,
+    UntrustedHostError,
+)
 from tests.support.certificates import ServerCertificate, certificate_authority
 from tests.support.clients import dated, opened, password, resolved, service_account, trust
 from tests.support.faulty import FaultyRegistry, faulty_registry, links_to, redirects
@@ -206,6 +212,28 @@ async def test_a_foreign_registry_cannot_have_a_trusted_service_fetch_the_token_
             await _open(foreign.url, service_account("secret", trusted.name), ca_bundle=authority.ca_file.read_text())
     assert _authorizations(foreign.requests) == {None}
     assert trusted.requests == []
+
+
+@pytest.mark.parametrize(
+    ("path", "seen"),
+    [("/openshift/token", True), ("/token", False), (None, False)],
+    ids=["openshift", "bearer", "basic"],
+)
+async def test_a_kubeconfigs_token_is_shown_to_openshifts_endpoint_and_to_no_other(
+    tmp_path: Path, path: str | None, seen: bool
+) -> None:
+    """Also where it is the same host: what is no registry of OpenShift has no use for it."""
+    authority = certificate_authority(tmp_path)
+
+    async def challenge(request: web.Request) -> web.StreamResponse:
+        realm = "Basic realm=x" if path is None else f'Bearer realm="https://{request.host}{path}"'
+        return web.Response(status=401, headers={"WWW-Authenticate": realm})
+
+    with serve(challenge, certificate=authority.issue("127.0.0.1")) as server:
+        token = Credential(CredentialKind.KUBECONFIG, "kubeconfig", "secret", trust(server.url, allow_http=False))
+        with pytest.raises(LoginFailedError):
+            await _open(server.url, token, ca_bundle=authority.ca_file.read_text())
+    assert (_authorizations(server.requests) != {None}) == seen
 
 
 # Pages and redirects

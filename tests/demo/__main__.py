@@ -1,5 +1,7 @@
 """`make demo`, of the scene that the variable DEMO names: a policy first plans and then prunes.
 
+With `--readme` the session at the command line goes into README.md, too.
+
 Ends with 0 only if the registry holds exactly what the plan left. With KEEP=1 all stays up until Ctrl-C.
 """
 
@@ -8,6 +10,7 @@ import sys
 
 from tests.demo.distribution import distribution_scene
 from tests.demo.openshift import openshift_scene
+from tests.demo.session import README
 from tests.demo.stage import OpenScene, perform
 
 _SCENES: dict[str, OpenScene] = {"distribution": distribution_scene, "openshift": openshift_scene}
@@ -19,7 +22,7 @@ def main() -> int:
     if name not in _SCENES:
         sys.stderr.write(f"There is no demo {name!r}; write DEMO={' or DEMO='.join(_SCENES)}\n")
         return 2
-    return perform(_SCENES[name])
+    return perform(_SCENES[name], README if sys.argv[1:] == ["--readme"] else None)
 
 
 if __name__ == "__main__":

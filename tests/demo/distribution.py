@@ -1,12 +1,13 @@
 """Docker Distribution 2.8, which deletes by digest alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.demo.session import Moment, Typed, session
 from tests.demo.stage import Contents, listed, say, step
 from tests.support.controlplane import ControlPlane
 from tests.support.crane import Crane
@@ -40,6 +41,10 @@ class _Distribution:
     registry: RegistryServer
     crane: Crane
     namespace: str = "default"
+
+    @property
+    def session(self) -> Mapping[Moment, Sequence[Typed]]:
+        return session(self.registry.host)
 
     def spec(self) -> dict[str, Any]:
         return {

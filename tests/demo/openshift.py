@@ -2,13 +2,14 @@
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.demo.session import Moment, Typed
 from tests.demo.stage import Contents, listed, say, show, step
 from tests.support.controlplane import ControlPlane
 from tests.support.image_api import ImageApi
@@ -26,6 +27,7 @@ from tests.support.policies import CREDENTIALS_ROLE
 _NOW = datetime.now(UTC)
 _NAMESPACES = ("prod", "shop")
 _TAGS_SHOWN = 4
+_GROUP = "/apis/image.openshift.io/v1"
 
 
 @contextmanager
@@ -61,6 +63,10 @@ class _OpenShift:
 
     cluster: OpenShiftCluster
     namespace: str = "shop"
+
+    @property
+    def session(self) -> Mapping[Moment, Sequence[Typed]]:
+        return {Moment.BEFORE: (), Moment.AFTER: ()}
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -103,8 +109,14 @@ class _OpenShift:
     def whole(self, after: Contents) -> bool:
         """Say whether all that is protected is there, and nothing was done but with the policy's own rights."""
         there = {f"{repository}:{tag}" for repository, tags in after.items() for tag in tags}
-        only = {f"system:serviceaccount:shop:{ACCOUNT}"}
-        return there >= _PROTECTED.keys() and self._service_accounts() == only
+        account, operator = (
+            f"system:serviceaccount:shop:{ACCOUNT}",
+            f"system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}",
+        )
+        # The operator itself looks at what is in use, and does nothing else.
+        own = {(request.method, request.path) for request in self.cluster.images.requests if request.user == operator}
+        looks = {("GET", _GROUP), ("GET", f"{_GROUP}/imagestreams")}
+        return there >= _PROTECTED.keys() and self._service_accounts() == {account, operator} and own <= looks
 
     def hints(self) -> Sequence[str]:
         return ["kubectl get imagestreams -A", "kubectl get imagestream api -n shop -o yaml"]

@@ -16,6 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
+import yaml
+
+from tests.demo.session import POLICY_FILE, Moment, Person, Typed, with_session
 from tests.support.controlplane import ControlPlane, control_plane
 from tests.support.operator import Operator, install, operator
 from tests.support.processes import wait_until
@@ -34,6 +37,10 @@ class Scene(Protocol):
     @property
     def namespace(self) -> str:
         """The policy's namespace."""
+
+    @property
+    def session(self) -> Mapping[Moment, Sequence[Typed]]:
+        """What a person types before there is a policy in the cluster, and what after it has pruned."""
 
     def spec(self) -> dict[str, Any]:
         """Return the policy's spec, without `dryRun`."""
@@ -57,8 +64,13 @@ class Scene(Protocol):
 OpenScene = Callable[[ControlPlane, Path], AbstractContextManager[Scene]]
 
 
-def perform(scene_in: OpenScene) -> int:
-    """Perform a scene; return the exit code."""
+def perform(scene_in: OpenScene, page: Path | None = None) -> int:
+    """Perform a scene; return the exit code.
+
+    Args:
+        scene_in: opens the scene.
+        page: gets the session at the command line, if all went well.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="registry-cleanup-demo-") as name, ExitStack() as stack:
@@ -69,7 +81,10 @@ def perform(scene_in: OpenScene) -> int:
         scene = stack.enter_context(scene_in(plane, folder))
         step("Run the operator with the RBAC that it ships with")
         running = stack.enter_context(operator(plane, folder / "operator"))
-        good = _Performance(scene, plane, running).play()
+        person = Person(folder / "person", plane.admin_kubeconfig)
+        good = _Performance(scene, plane, running, person).play()
+        if good and page is not None:
+            page.write_text(with_session(page.read_text(), person.masked()))
         step(f"Done after {time.monotonic() - began:.0f} s: " + ("all as planned" if good else "NOT AS PLANNED"))
         if os.environ.get("KEEP"):
             _linger(scene, plane, running)
@@ -101,16 +116,18 @@ def listed(tags: Iterable[str]) -> str:
 class _Performance:
     """A scene as it is played."""
 
-    def __init__(self, scene: Scene, plane: ControlPlane, running: Operator) -> None:
+    def __init__(self, scene: Scene, plane: ControlPlane, running: Operator, person: Person) -> None:
         self._scene = scene
         self._plane = plane
         self._running = running
+        self._person = person
         self._in_namespace = () if scene.namespace == "default" else ("-n", scene.namespace)
 
     def play(self) -> bool:
         """Plan, then prune; say whether the registry ended as planned."""
         scene = self._scene
         before = scene.contents()
+        self._at_the_command_line("Look around and write a policy, before the cluster has any", Moment.BEFORE)
         step("Apply a policy with dryRun: true; it is planned at once, and nothing is pruned")
         self._plane.kubectl("apply", "-f", "-", stdin=json.dumps(self._policy()))
         self._wait_for("the plan", lambda status: status.get("plan", {}).get("observedGeneration") == 1)
@@ -138,9 +155,17 @@ class _Performance:
         self._tell_last_run()
         self._show("get", "events", "--sort-by=.metadata.creationTimestamp")
         self._show_report(status["lastRun"]["reportRef"])
+        self._at_the_command_line("Read that report from the command line", Moment.AFTER)
         after = scene.contents()
         scene.compare(before, after)
         return unchanged and self._as_planned(status, before, after) and scene.whole(after)
+
+    def _at_the_command_line(self, what: str, moment: Moment) -> None:
+        self._person.folder.joinpath(POLICY_FILE).write_text(yaml.safe_dump(self._policy(), sort_keys=False))
+        for number, typed in enumerate(self._scene.session[moment]):
+            if number == 0:
+                step(what)
+            say(self._person.types(typed))
 
     def _as_planned(self, status: dict[str, Any], before: Contents, after: Contents) -> bool:
         """Say whether exactly what the run planned is gone, and everything else names what it named."""

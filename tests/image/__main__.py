@@ -157,8 +157,9 @@ class _Check:
         say(f"    $ registry-cleanup --version: {version}")
         if not version.endswith(f"version {self.version}"):
             wrong.append(f"it calls itself {version}")
-        if "Run the operator" not in self._run(["operator", "--help"], user):
-            wrong.append("registry-cleanup operator --help does not help")
+        for command, words in (("operator", "Run the operator"), ("plan", "Show what a policy would prune")):
+            if words not in self._run([command, "--help"], user):
+                wrong.append(f"registry-cleanup {command} --help does not help")
         return wrong
 
     def operate(self) -> Sequence[str]:

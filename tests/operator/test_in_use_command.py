@@ -112,7 +112,7 @@ def test_a_kind_that_cannot_be_listed_is_told_with_the_rule_and_nothing_is_print
 
     done = _in_use(installed.kubeconfig_for_service_account(name, "reader"))
 
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (5, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("Error: the operator cannot list replicasets of apps (kind ReplicaSet)")
     assert line.endswith(
@@ -122,7 +122,7 @@ def test_a_kind_that_cannot_be_listed_is_told_with_the_rule_and_nothing_is_print
 
 def test_without_a_kubeconfig_it_says_that_there_is_no_cluster(tmp_path: Path) -> None:
     done = _in_use(tmp_path / "missing")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (5, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("Error: no cluster: neither a cluster's own account nor a kubeconfig")
 
@@ -140,7 +140,7 @@ def test_where_no_api_server_answers_it_says_which(tmp_path: Path) -> None:
     file = tmp_path / "kubeconfig"
     file.write_text(json.dumps(kubeconfig))
     done = _in_use(file)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (5, "")
     [line] = done.stderr.splitlines()
     assert line.startswith(f"Error: no cluster: {server}: no answer from the API server")
 
@@ -149,6 +149,6 @@ def test_a_kubeconfig_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) ->
     file = tmp_path / "kubeconfig"
     file.write_text("{ no: [yaml")
     done = _in_use(file)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (5, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("Error: no cluster")

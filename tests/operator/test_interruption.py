@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from kubernetes.aio import client
 
-from registry_cleanup.application import Application, SystemClock
+from registry_cleanup.application import Application
+from registry_cleanup.clock import SystemClock
 from registry_cleanup.kube.api import KubernetesAPI
 from registry_cleanup.kube.raw import RawAPI
 from registry_cleanup.places import Places

@@ -2,11 +2,12 @@
 
 Most are built from the Go modules pinned under `tests/controlplane/`. Distribution 2.8 comes from Debian's package,
 because its module's dependencies have vanished and it cannot be built any more; promtool does, because Prometheus would
-take long to build.
+take long to build; Chromium, which shows the HTML page in the tests, does because nobody builds a browser.
 """
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -21,7 +22,15 @@ from tests.support.debian import unpack
 from tests.support.workshop import UnavailableError, cache, only_one, remove, run, say, this_platform, workshop
 
 Name = Literal[
-    "etcd", "registry-2", "registry-3", "crane", "helm", "promtool", "kube-apiserver", "kube-controller-manager"
+    "etcd",
+    "registry-2",
+    "registry-3",
+    "crane",
+    "helm",
+    "promtool",
+    "chromium",
+    "kube-apiserver",
+    "kube-controller-manager",
 ]
 
 _MODULES = Path(__file__).parent.parent / "controlplane"
@@ -83,6 +92,28 @@ _DEBIAN_PROGRAMS: Mapping[str, tuple[str, str]] = {
     "registry-2": ("docker-registry", "usr/bin/docker-registry"),
     "promtool": ("prometheus", "usr/bin/promtool"),
 }
+# What the headless Chromium needs at hand besides the libraries that it depends on: fonts, one as phones have it.
+_CHROMIUM = ("chromium-headless-shell", "fonts-dejavu-core", "fonts-roboto-unhinted")
+# Starts it with the libraries and the font beside it; nothing of the machine's own fonts changes the pictures.
+_CHROMIUM_LAUNCHER = """\
+#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")/files
+export LD_LIBRARY_PATH="$here/usr/lib/{triplet}:$here/usr/lib/{triplet}/pulseaudio:$here/lib/{triplet}"
+export FONTCONFIG_FILE="$here/fonts.conf"
+exec "$here/usr/lib/chromium/chromium-headless-shell" "$@"
+"""
+_FONTS_CONF = """\
+<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig>
+  <dir prefix="relative">usr/share/fonts</dir>
+  <cachedir prefix="relative">fontconfig</cachedir>
+  <alias><family>sans</family><prefer><family>Roboto</family></prefer></alias>
+  <alias><family>sans-serif</family><prefer><family>Roboto</family></prefer></alias>
+  <alias><family>system-ui</family><prefer><family>Roboto</family></prefer></alias>
+  <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+</fontconfig>
+"""
 _KUBEBUILDER = ("kube-apiserver", "kube-controller-manager", "etcd")
 
 
@@ -109,6 +140,8 @@ def _place(name: Name) -> Path:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and name in _KUBEBUILDER and (Path(assets) / name).exists():
         return Path(assets).absolute() / name
+    if name == "chromium":
+        return cache() / f"{_CHROMIUM[0]}-{this_platform()}" / name
     if name in _DEBIAN_PROGRAMS:
         return cache() / f"{_DEBIAN_PROGRAMS[name][0]}-{this_platform()}" / name
     return cache() / _GO_PROGRAMS[name].key / name
@@ -121,7 +154,9 @@ def _fetch(name: Name) -> None:
     # Renamed into place when whole: what an interrupted run left behind never passes for a program.
     with tempfile.TemporaryDirectory(dir=workshop()) as temporary:
         new = Path(temporary) / name
-        if name in _DEBIAN_PROGRAMS:
+        if name == "chromium":
+            _unpack_chromium(new)
+        elif name in _DEBIAN_PROGRAMS:
             _unpack_debian_package(*_DEBIAN_PROGRAMS[name], new)
         else:
             _build(name, _GO_PROGRAMS[name], new)
@@ -193,14 +228,32 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _unpack_debian_package(package: str, program: str, target: Path) -> None:
+    unpacked = _unpacked([package], target.name)
+    shutil.copy2(unpacked / program, target)
+
+
+def _unpack_chromium(target: Path) -> None:
+    unpacked = _unpacked(_CHROMIUM, target.name, dependencies=True)
+    remove(unpacked / "usr/share/doc")
+    (unpacked / "fonts.conf").write_text(_FONTS_CONF)
+    files = _place("chromium").parent / "files"
+    remove(files)
+    unpacked.rename(files)
+    triplet = f"{platform.machine()}-linux-gnu"
+    target.write_text(_CHROMIUM_LAUNCHER.format(triplet=triplet))
+    target.chmod(0o755)
+
+
+def _unpacked(packages: Sequence[str], program: str, *, dependencies: bool = False) -> Path:
     unpacked = workshop() / "unpacked"
     remove(unpacked)
     try:
-        unpack([package], unpacked)
+        unpack(packages, unpacked, dependencies=dependencies)
     except UnavailableError as error:
-        hint = f"run the tests on Debian or Ubuntu, or put the program into {cache() / f'{package}-{this_platform()}'}"
-        raise UnavailableError(f"{target.name}: {error}; {hint}") from error
-    shutil.copy2(unpacked / program, target)
+        folder = cache() / f"{packages[0]}-{this_platform()}"
+        hint = f"run the tests on Debian or Ubuntu, or put the program into {folder}"
+        raise UnavailableError(f"{program}: {error}; {hint}") from error
+    return unpacked
 
 
 def main() -> int:

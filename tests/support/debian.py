@@ -11,8 +11,13 @@ from tests.support.workshop import UnavailableError, remove, run, say, workshop
 _KEYRINGS = "/usr/share/keyrings/{}-archive-keyring.gpg"
 
 
-def unpack(packages: Sequence[str], target: Path) -> None:
-    """Unpack the newest versions of these packages, without what they depend on, into a folder.
+def unpack(packages: Sequence[str], target: Path, *, dependencies: bool = False) -> None:
+    """Unpack the newest versions of these packages into a folder.
+
+    Args:
+        packages: their names.
+        target: the folder.
+        dependencies: unpack what they depend on too, as far as it is not installed on this machine.
 
     Raises:
         UnavailableError: This machine has no apt, or apt cannot reach its sources.
@@ -30,9 +35,8 @@ def unpack(packages: Sequence[str], target: Path) -> None:
         own += ["-o", "APT::Sandbox::User=root"]
     own_lists = ["-o", f"Dir::State::lists={folder}/lists"]
     say(f"Downloading from Debian: {names} (no root needed, nothing is installed)")
-    download = ["apt-get", *own, "-q", "download", *packages]
     try:
-        run(download, "downloading packages", folder / "download")
+        _download(packages, own, folder, dependencies=dependencies)
     except UnavailableError:
         say("  not to be had with this machine's package lists: fetching lists into a folder of our own")
         try:
@@ -40,9 +44,26 @@ def unpack(packages: Sequence[str], target: Path) -> None:
         except UnavailableError as error:
             # One unreachable source of several: the package may well be in another one.
             say(f"  {error}")
-        run([*download, *own_lists], "downloading packages", folder / "download")
+        _download(packages, [*own, *own_lists], folder, dependencies=dependencies)
     for archive in sorted((folder / "download").glob("*.deb")):
         run(["dpkg-deb", "-x", archive, target], f"unpacking {archive.name}")
+
+
+def _download(packages: Sequence[str], options: Sequence[str], folder: Path, *, dependencies: bool) -> None:
+    wanted = set(packages)
+    if dependencies:
+        wanted |= _missing(packages, options)
+    run(["apt-get", *options, "-q", "download", *sorted(wanted)], "downloading packages", folder / "download")
+
+
+def _missing(packages: Sequence[str], options: Sequence[str]) -> set[str]:
+    """Return the names of what an installation of `packages` would add to this machine, as apt works it out."""
+    command = ["apt-get", *options, "install", "-qq", "--no-install-recommends", "--print-uris", *packages]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise UnavailableError(f"apt-get does not know what {', '.join(packages)} need: {done.stderr.strip()}")
+    # 'URI' package_version_architecture.deb size checksum
+    return {line.split()[1].partition("_")[0] for line in done.stdout.splitlines() if line.startswith("'")}
 
 
 def sources() -> list[str]:

@@ -56,6 +56,7 @@ class TokenService:
         lifetime: Seconds until the token's real end; a registry grants `REGISTRY_LEEWAY_SECONDS` more, so a
             token that lives two seconds there has a lifetime of -58.
         failures: Statuses of the next answers, used up one by one.
+        refresh_tokens: Identity tokens, each with the user that it stands for; without any there is no POST.
     """
 
     realm: str
@@ -70,6 +71,7 @@ class TokenService:
     expires_in: int | None
     lifetime: float
     failures: list[int] = field(default_factory=list)
+    refresh_tokens: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def scopes(self) -> Counter[str]:
@@ -112,7 +114,7 @@ def token_service(
     )
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return _answer(running, signer, path, request)
+        return _answer(running, signer, path, request, await request.post())
 
     with serve(handle, certificate=certificate, requests=requests) as server:
         running.realm = server.url.replace("127.0.0.1", host) + path
@@ -147,9 +149,13 @@ def icp_token_service(
 # What it answers
 
 
-def _answer(running: TokenService, signer: "_Signer", path: str, request: web.Request) -> web.Response:
+def _answer(
+    running: TokenService, signer: "_Signer", path: str, request: web.Request, form: Mapping[str, Any]
+) -> web.Response:
     if request.path != path:
         return web.Response(status=404)
+    if request.method == "POST" and running.refresh_tokens:
+        return _exchanged(running, signer, form)
     if request.method != "GET":
         return web.Response(status=405, headers={"Allow": "GET"})
     if running.failures:
@@ -163,9 +169,25 @@ def _answer(running: TokenService, signer: "_Signer", path: str, request: web.Re
         # A client that drops the challenge's service would get tokens for nobody from a real one.
         return web.json_response({"details": "unknown service"}, status=400)
     scopes = [scope for value in request.query.getall("scope", []) for scope in value.split()]
+    return _granted(running, signer, user, scopes, running.key_name)
+
+
+def _exchanged(running: TokenService, signer: "_Signer", form: Mapping[str, Any]) -> web.Response:
+    """Answer a POST of OAuth2 (Docker's token specification, "OAuth2 Token Authentication")."""
+    user = running.refresh_tokens.get(str(form.get("refresh_token")))
+    if form.get("grant_type") != "refresh_token" or not form.get("client_id") or user is None:
+        return web.json_response({"error": "invalid_grant"}, status=400)
+    if form.get("service") != running.service:
+        return web.json_response({"error": "invalid_request"}, status=400)
+    return _granted(running, signer, user, str(form.get("scope", "")).split(), "access_token")
+
+
+def _granted(
+    running: TokenService, signer: "_Signer", user: str, scopes: Sequence[str], key_name: KeyName
+) -> web.Response:
     access = _access(running.grants.get(user, {}), scopes)
     now = time.time()
-    answer: dict[str, Any] = {running.key_name: signer.sign(user, access, now, running.lifetime)}
+    answer: dict[str, Any] = {key_name: signer.sign(user, access, now, running.lifetime)}
     if running.expires_in is not None:
         answer["expires_in"] = running.expires_in
         answer["issued_at"] = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

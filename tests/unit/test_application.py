@@ -5,8 +5,10 @@ from typing import Any, cast
 import pytest
 from kubernetes.aio.client import ApiClient
 
-from registry_cleanup.application import Application, SystemClock
-from registry_cleanup.kube.api import KubernetesAPI, RegistryHosts
+from registry_cleanup.application import Application
+from registry_cleanup.clock import SystemClock
+from registry_cleanup.domain.trust import RegistryHosts
+from registry_cleanup.kube.api import KubernetesAPI
 from registry_cleanup.kube.raw import RawAPI
 from registry_cleanup.ports import RunError
 from registry_cleanup.settings import Settings

@@ -14,7 +14,7 @@ from registry_cleanup.kube.in_use.sources import BUILT_IN, NAMESPACES, OPENSHIFT
 from registry_cleanup.kube.lease import LEASE_NAME, LEASE_RULES
 from registry_cleanup.kube.plans import PLANS_RULE
 from registry_cleanup.openshift.api import Right
-from registry_cleanup.openshift.rights import TAGS_ROLE, explain
+from registry_cleanup.openshift.rights import TAGS_ROLE, Subject, explain
 from registry_cleanup.settings import defaults
 
 _ROOT = Path(__file__).parents[2]
@@ -348,7 +348,7 @@ def test_a_policy_may_be_granted_exactly_these_rights_on_image_streams(openshift
 def test_the_least_role_is_the_one_that_the_operator_tells_people_to_grant(openshift: list[dict[str, Any]]) -> None:
     assert _rules(openshift, TAGS_ROLE)
     account = "team:pruner"
-    told = explain([Right("delete", "imagestreamtags", "apps")], account)
+    told = explain([Right("delete", "imagestreamtags", "apps")], Subject.service_account(account))
     assert f"--clusterrole={TAGS_ROLE} --serviceaccount={account} -n apps" in told
 
 

@@ -19,7 +19,8 @@ from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Aftermath, Failure
-from registry_cleanup.kube.api import NoAnswerError, RegistryHosts
+from registry_cleanup.domain.trust import RegistryHosts
+from registry_cleanup.kube.api import NoAnswerError
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
 from registry_cleanup.live_policies import LivePolicies, live_policy
 from registry_cleanup.ports import Clock, InterruptedRunError, Proceed, Registry, RunError

@@ -176,9 +176,9 @@ def test_check_prints_what_holds_and_does_no_more() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--check"], []])
-def test_check_and_start_alike_end_with_code_1_and_all_that_is_wrong(arguments: list[str]) -> None:
+def test_check_and_start_alike_end_with_code_2_and_all_that_is_wrong(arguments: list[str]) -> None:
     done = _operator(*arguments, MAX_DELETIONS="0", PLAN_ONYL="true")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stdout == ""
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
         "Error",
@@ -195,7 +195,7 @@ def test_help_names_every_setting() -> None:
 
 def test_a_protected_tag_with_a_comma_is_refused_since_it_would_protect_nothing() -> None:
     done = _operator("--check", PROTECTED_TAGS="v.*,release-.*")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "separate the patterns by white space" in done.stderr
     assert _operator("--check", PROTECTED_TAGS="v[0-9]{1,3} release-.*").returncode == 0
 

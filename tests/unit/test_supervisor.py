@@ -13,8 +13,9 @@ import pytest
 
 from registry_cleanup.application import Application
 from registry_cleanup.claims import Aside, ClaimBook
+from registry_cleanup.domain.cron import Schedule, parse_time_zone
 from registry_cleanup.domain.run import Conflict, Counts, Failure, Phase, PlanSummary, RunOrder, RunReport, Trigger
-from registry_cleanup.domain.schedule import Schedule, Timetable, parse_time_zone
+from registry_cleanup.domain.schedule import Timetable
 from registry_cleanup.domain.tenancy import UNBOUNDED, Bounds, HostGlob
 from registry_cleanup.kube.api import ForbiddenError
 from registry_cleanup.kube.spec import APPROVE_ANNOTATION, REQUEST_ANNOTATION, ParsedPolicy, parse_policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from registry_cleanup.domain.schedule import Schedule
+from registry_cleanup.domain.cron import Schedule
 
 # A week and a day see every weekend and every night; a year and a month, every season of a schedule that is rarer.
 _DENSE, _RARE = timedelta(days=8), timedelta(days=400)

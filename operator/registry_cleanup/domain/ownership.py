@@ -99,6 +99,8 @@ def needs(
     unit: DeletionUnit,
     in_use: InUse = NOTHING_IN_USE,
     now: datetime | None = None,
+    *,
+    least: bool = True,
 ) -> Needs:
     """Return what has to be gathered of `tags` to plan `repository`.
 
@@ -109,8 +111,9 @@ def needs(
         unit: what the registry can delete; where only digests, every tag's digest has a say.
         in_use: what is in use.
         now: the time by which the plan will be made, exactly that; None where nobody says.
+        least: whether nothing is needed where the names of the tags tell that none can go.
     """
-    wanted = _needs(policy, repository, tags, unit, in_use)
+    wanted = _needs(policy, repository, tags, unit, in_use, least=least)
     young_after = _young_after(policy, repository, now) if wanted.dated and now is not None else None
     return wanted if young_after is None else replace(wanted, young_after=young_after)
 
@@ -129,7 +132,9 @@ def _young_after(policy: Policy, repository: str, now: datetime) -> datetime | N
         return None
 
 
-def _needs(policy: Policy, repository: str, tags: Collection[str], unit: DeletionUnit, in_use: InUse) -> Needs:
+def _needs(
+    policy: Policy, repository: str, tags: Collection[str], unit: DeletionUnit, in_use: InUse, *, least: bool
+) -> Needs:
     dated: set[str] = set()
     read: set[str] = set()
     owned = {rule.name: 0 for rule in policy.rules}
@@ -150,7 +155,7 @@ def _needs(policy: Policy, repository: str, tags: Collection[str], unit: Deletio
                 lenders.add(tag)
     # As many tags stand on as many images at most: whatever they are, `keep.mostRecent` keeps each that has a place.
     # All or nothing: what another rule lets go may hang together with any of them, by a mark, a subject, or its use.
-    if all(owned[rule.name] <= (rule.most_recent or 0) for rule in policy.rules):
+    if least and all(owned[rule.name] <= (rule.most_recent or 0) for rule in policy.rules):
         return Needs()
     # So many that are kept by name fill the floor, if they turn out to be images and no referrers.
     read.update(sorted(others)[: policy.minimum_tags])

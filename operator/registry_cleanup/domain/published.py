@@ -65,6 +65,11 @@ class Published:
             return False
         return timedelta(0) <= now - datetime.fromtimestamp(entry.approved, UTC) <= APPROVAL_LASTS
 
+    def size_without(self, repositories: Collection[str]) -> int:
+        """Return the number of items in all but these repositories."""
+        left_out = {_fingerprint(self.uid, name) for name in repositories}
+        return sum(len(entries) for place, entries in self.repositories.items() if place not in left_out)
+
     def approve(self, now: datetime) -> Published:
         """Return the plan with every item approved."""
         seconds = int(now.timestamp())

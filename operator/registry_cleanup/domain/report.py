@@ -21,6 +21,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from math import inf
 from typing import Any
 
 from registry_cleanup.domain.deletion import ItemOutcome, UntaggedOutcome
@@ -33,8 +34,8 @@ MOST_BYTES = 900 * 1024
 USERS_TOLD = 3
 # So much of it is left for the first line and for the names of what was cut.
 _RESERVE = 64 * 1024
-# So much is held while it grows: what comes last among more than that is left out already.
-_MOST_HELD = 8 * MOST_BYTES
+# So many times its final size is held while it grows: what comes last among more than that is left out already.
+_HELD_FOLD = 8
 
 # So many lines are in memory at a time, before they are compressed.
 _BATCH = 1000
@@ -66,8 +67,13 @@ class _Part:
 
 @dataclass(slots=True)
 class FullReport:
-    """Takes in one repository after the other, and holds no more than their compressed lines."""
+    """Takes in one repository after the other, and holds no more than their compressed lines.
 
+    Attributes:
+        most: bytes that it may have in the end; None for any number, where nothing is cut.
+    """
+
+    most: int | None = MOST_BYTES
     _parts: dict[str, _Part] = field(default_factory=dict)
     _bytes: int = 0
 
@@ -78,7 +84,7 @@ class FullReport:
 
     def planned(self, plan: RepositoryPlan) -> None:
         """Take in the verdicts on one repository."""
-        lines = (_tag(plan, verdict) for verdict in plan.verdicts)
+        lines = (tag_line(plan, verdict) for verdict in plan.verdicts)
         nameless = ({"type": "untagged", "repository": plan.repository, "digest": digest} for digest in plan.untagged)
         number = len(plan.verdicts) + len(plan.untagged)
         self._add(plan.repository, chain(lines, nameless), number, prunes=bool(plan.groups))
@@ -105,7 +111,7 @@ class FullReport:
         Repositories in which something goes come first; whole ones are left out when the report would grow too large,
         and named at its end.
         """
-        budget = MOST_BYTES - _RESERVE
+        budget = inf if self.most is None else self.most - _RESERVE
         chosen: list[bytes] = []
         cut: list[Line] = []
         for name, part in self._in_order():
@@ -115,7 +121,9 @@ class FullReport:
             else:
                 cut.append({"type": "cut", "repository": name, "lines": part.lines})
         first = _compress([{"type": "run", **head, "repositoriesCut": len(cut)}])
-        left = MOST_BYTES - sum(map(len, chosen)) - len(first)
+        if self.most is None:
+            return b"".join([first, *chosen]), 0
+        left = self.most - sum(map(len, chosen)) - len(first)
         return b"".join([first, *chosen, _fitting(cut, left)]), len(cut)
 
     def _in_order(self) -> list[tuple[str, _Part]]:
@@ -133,16 +141,18 @@ class FullReport:
         part.content.append(content)
         part.size += len(content)
         self._bytes += len(content)
-        if part.size > MOST_BYTES - _RESERVE:
+        if self.most is None:
+            return
+        if part.size > self.most - _RESERVE:
             self._bytes -= part.size
             part.drop()
-        if self._bytes > _MOST_HELD:
-            self._cut_last()
+        if self._bytes > _HELD_FOLD * self.most:
+            self._cut_last(_HELD_FOLD * self.most // 2)
 
-    def _cut_last(self) -> None:
-        """Cut the repositories that come last, until so much is held that a while passes before the next time."""
+    def _cut_last(self, held: int) -> None:
+        """Cut the repositories that come last, until so little is `held` that a while passes before the next time."""
         for _, part in reversed(self._in_order()):
-            if self._bytes <= _MOST_HELD // 2:
+            if self._bytes <= held:
                 break
             self._bytes -= part.size
             part.drop()
@@ -150,8 +160,9 @@ class FullReport:
 
 def read_report(content: bytes) -> Iterator[dict[str, Any]]:
     """Yield the lines of a report."""
-    for line in gzip.decompress(content).splitlines():
-        yield json.loads(line)
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        for line in file:
+            yield json.loads(line)
 
 
 def _compress(lines: Iterable[Line]) -> bytes:
@@ -171,7 +182,8 @@ def _fitting(cut: list[Line], most: int) -> bytes:
     return content if cut else b""
 
 
-def _tag(plan: RepositoryPlan, verdict: Verdict) -> Line:
+def tag_line(plan: RepositoryPlan, verdict: Verdict) -> Line:
+    """Return the line of one tag."""
     manifest = plan.manifests.get(verdict.digest) if verdict.digest is not None else None
     line: dict[str, Any] = {"type": "tag", "repository": plan.repository, "tag": verdict.tag}
     if verdict.kept is not None:

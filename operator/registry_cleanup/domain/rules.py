@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 from registry_cleanup.domain.in_use import ALL_TAGS, NOTHING_IN_USE, InUse, User
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest
@@ -24,6 +24,9 @@ from registry_cleanup.domain.verdict import KeepReason, PruneReason, Verdict
 EARLIEST_DATE = datetime(2013, 3, 20, tzinfo=UTC)
 # Clocks differ by so much without anything being wrong.
 CLOCK_TOLERANCE = timedelta(minutes=5)
+
+Position: TypeAlias = Any
+"""Where a tag or image stands: a date, or a version; those of one rule can be compared with each other."""
 
 
 def plausible(date: datetime | None, now: datetime) -> bool:
@@ -51,6 +54,34 @@ def pinned(mark: str | None, now: datetime) -> bool:
 def judge(policy: Policy, inventory: Inventory, now: datetime, in_use: InUse = NOTHING_IN_USE) -> dict[str, Verdict]:
     """Return the verdict of the rules on each tag of `inventory`."""
     known = _Known(inventory, now, in_use)
+    verdicts, owned = _owned(policy, known)
+    for rule in owned.values():
+        verdicts.update((verdict.tag, verdict) for verdict in _apply(rule, known))
+    return verdicts
+
+
+def standings(
+    policy: Policy, inventory: Inventory, now: datetime, in_use: InUse = NOTHING_IN_USE
+) -> dict[str, Mapping[Digest, Position]]:
+    """Return where the images of each rule stand that have a place in its order; the greatest is the most recent."""
+    known = _Known(inventory, now, in_use)
+    _, owned = _owned(policy, known)
+    return {name: _best(each, _ranked(each, known)[0], known) for name, each in owned.items()}
+
+
+def pins(inventory: Inventory, now: datetime) -> dict[Digest, str]:
+    """Return the manifests that bear a mark `registrycleanup.dev/keep` which keeps them, each with what it says."""
+    manifests = inventory.manifests
+    return {
+        d: manifest.keep
+        for d, manifest in manifests.items()
+        if manifest.keep is not None and pinned(manifest.keep, now)
+    }
+
+
+def _owned(policy: Policy, known: _Known) -> tuple[dict[str, Verdict], dict[str, _Owned]]:
+    """Return the verdicts that rules have no part in, and by their names the rules with the tags that they own."""
+    inventory = known.inventory
     owners = Owners(policy, inventory.repository)
     verdicts: dict[str, Verdict] = {}
     owned: dict[str, _Owned] = {rule.name: _Owned(rule) for rule in policy.rules}
@@ -68,9 +99,7 @@ def judge(policy: Policy, inventory: Inventory, now: datetime, in_use: InUse = N
             verdicts[tag] = Verdict(tag, digest, kept, owner.rule.name if owner.rule is not None else None)
         else:
             owned[owner.rule.name].tags.append(tag)
-    for rule in owned.values():
-        verdicts.update((verdict.tag, verdict) for verdict in _apply(rule, known))
-    return verdicts
+    return verdicts, owned
 
 
 @dataclass(slots=True)
@@ -97,8 +126,8 @@ class _Known:
         self.now = now
         self._pushed = inventory.pushed
         manifests = inventory.manifests
-        pins = {d for d, manifest in manifests.items() if manifest.keep is not None and pinned(manifest.keep, now)}
-        self._pinned = pins | ancestors(pins, manifests)
+        marked = pins(inventory, now).keys()
+        self._pinned = marked | ancestors(marked, manifests)
         self._in_use = in_use
         self._used = used_digests(inventory, in_use)
         self._by_name = in_use.at(inventory.repository)
@@ -166,23 +195,8 @@ class _Known:
 def _apply(owned: _Owned, known: _Known) -> Iterable[Verdict]:
     """Yield the verdicts of a rule on the tags that it owns."""
     rule, reasons = owned.rule, _reasons(owned.rule)
-    ranked: dict[str, Any] = {}
-    dates: list[datetime | None] = []
-    for tag in owned.tags:
-        if known.unasked(tag, rule):
-            yield Verdict(tag, known.inventory.tags.get(tag), _unasked_reason(rule, tag, known), rule.name)
-            continue
-        manifest = known.manifest(tag)
-        if manifest.subject is not None:
-            yield known.referrer(tag, manifest.digest, subject_key(manifest.subject))
-            continue
-        date = known.date(tag, manifest)
-        position = _position(rule, tag, manifest, date, known)
-        if isinstance(position, KeepReason):
-            yield Verdict(tag, manifest.digest, position, rule.name, (), date, known.pushed(tag))
-        else:
-            ranked[tag] = position
-            dates.append(known.dependable_date(tag, date, rule))
+    ranked, dates, others = _ranked(owned, known)
+    yield from others
     recent = _most_recent(owned, ranked, known)
     for tag, date in zip(ranked, dates, strict=True):
         digest = known.inventory.tags[tag]
@@ -197,6 +211,30 @@ def _apply(owned: _Owned, known: _Known) -> Iterable[Verdict]:
         yield Verdict(tag, digest, kept, rule.name, reasons if kept is None else (), date, known.pushed(tag), users=by)
 
 
+def _ranked(owned: _Owned, known: _Known) -> tuple[dict[str, Position], list[datetime | None], list[Verdict]]:
+    """Return the tags of a rule that have a place in its order, with their dates, and the verdicts on the others."""
+    rule = owned.rule
+    ranked: dict[str, Position] = {}
+    dates: list[datetime | None] = []
+    others: list[Verdict] = []
+    for tag in owned.tags:
+        if known.unasked(tag, rule):
+            others.append(Verdict(tag, known.inventory.tags.get(tag), _unasked_reason(rule, tag, known), rule.name))
+            continue
+        manifest = known.manifest(tag)
+        if manifest.subject is not None:
+            others.append(known.referrer(tag, manifest.digest, subject_key(manifest.subject)))
+            continue
+        date = known.date(tag, manifest)
+        position = _position(rule, tag, manifest, date, known)
+        if isinstance(position, KeepReason):
+            others.append(Verdict(tag, manifest.digest, position, rule.name, (), date, known.pushed(tag)))
+        else:
+            ranked[tag] = position
+            dates.append(known.dependable_date(tag, date, rule))
+    return ranked, dates, others
+
+
 def _position(
     rule: Rule, tag: str, manifest: Manifest, date: datetime | None, known: _Known
 ) -> datetime | Version | KeepReason:
@@ -209,7 +247,7 @@ def _position(
         return KeepReason.UNKNOWN_DATE
     if rule.order_by is OrderBy.DATE:
         return date if date is not None else KeepReason.UNKNOWN_DATE
-    version = _version(rule, tag)
+    version = version_of(rule, tag)
     return KeepReason.UNPARSABLE_VERSION if version is None else version
 
 
@@ -217,25 +255,33 @@ def _unasked_reason(rule: Rule, tag: str, known: _Known) -> KeepReason:
     """Return why a tag is kept of which nobody had to ask more than its name."""
     if tag in known.inventory.managed and not rule.include_managed:
         return KeepReason.MANAGED_BY_SPEC
-    if rule.order_by is not OrderBy.DATE and _version(rule, tag) is None:
+    if rule.order_by is not OrderBy.DATE and version_of(rule, tag) is None:
         return KeepReason.UNPARSABLE_VERSION
     return KeepReason.MOST_RECENT
 
 
-def _version(rule: Rule, tag: str) -> Version | None:
+def version_of(rule: Rule, tag: str) -> Version | None:
+    """Return the version that `tag` spells to a rule that orders by one; None where it spells none."""
     text = rule.version_text(tag)
     return parse_version(rule.order_by, text) if text is not None else None
 
 
-def _most_recent(owned: _Owned, ranked: Mapping[str, Any], known: _Known) -> frozenset[Digest]:
-    """Return the images that `keep.mostRecent` keeps: so many of them, and all that equal the last one.
-
-    The positions are all dates, or all versions of one order: comparable with each other.
-    """
-    count, tags = owned.rule.most_recent, known.inventory.tags
+def _most_recent(owned: _Owned, ranked: Mapping[str, Position], known: _Known) -> frozenset[Digest]:
+    """Return the images that `keep.mostRecent` keeps: so many of them, and all that equal the last one."""
+    count = owned.rule.most_recent
     if not count:
         return frozenset()
-    best: dict[Digest, Any] = {}
+    best = _best(owned, ranked, known)
+    if len(best) <= count:
+        return frozenset(best)
+    last = sorted(best.values(), reverse=True)[count - 1]
+    return frozenset(digest for digest, position in best.items() if position >= last)
+
+
+def _best(owned: _Owned, ranked: Mapping[str, Position], known: _Known) -> dict[Digest, Position]:
+    """Return where each image stands, which is where its best tag stands."""
+    tags = known.inventory.tags
+    best: dict[Digest, Position] = {}
     for tag, position in ranked.items():
         best[tags[tag]] = max(position, best.get(tags[tag], position))
     for tag in owned.lending:
@@ -244,10 +290,7 @@ def _most_recent(owned: _Owned, ranked: Mapping[str, Any], known: _Known) -> fro
             position = _position(owned.rule, tag, manifest, known.date(tag, manifest), known)
             if not isinstance(position, KeepReason):
                 best[tags[tag]] = max(position, best[tags[tag]])
-    if len(best) <= count:
-        return frozenset(best)
-    last = sorted(best.values(), reverse=True)[count - 1]
-    return frozenset(digest for digest, position in best.items() if position >= last)
+    return best
 
 
 def _older(date: datetime | None, age: timedelta, now: datetime) -> bool:

@@ -52,9 +52,9 @@ class Tally:
     Attributes:
         policy: whose run it is.
         order: what the run was told to do.
+        report: every verdict and outcome.
         plans: of repositories in which something goes.
         unread: repositories that could not be read whole.
-        report: every verdict and outcome.
         summary: of the plan, once it is complete.
         guarded: what may be pruned of it.
         scan: what came of the look at what is in use.
@@ -66,9 +66,9 @@ class Tally:
 
     policy: Policy
     order: RunOrder
+    report: FullReport = field(default_factory=FullReport)
     plans: list[RepositoryPlan] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
-    report: FullReport = field(default_factory=FullReport)
     failures: list[Failure] = field(default_factory=list)
     summary: PlanSummary | None = None
     guarded: Guarded | None = None

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from registry_cleanup.domain.cron import Schedule
 from registry_cleanup.domain.duration import duration_text
 from registry_cleanup.domain.policy import Policy, RepositoryGlob, TagPattern
-from registry_cleanup.domain.schedule import Schedule
 from registry_cleanup.domain.trust import Endpoint, Host
 
 # The settings by the names that an administrator writes.

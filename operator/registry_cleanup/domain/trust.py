@@ -72,6 +72,26 @@ def link_local(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryHosts:
+    """Hosts of a cluster's own registry: inside the cluster, if it has one, and outside.
+
+    Attributes:
+        internal: as pods name it; None where there is none, or nobody knows.
+        external: as others do.
+        forbidden: whether whoever asks may not read them, so that nobody knows.
+    """
+
+    internal: str | None
+    external: tuple[str, ...] = ()
+    forbidden: bool = False
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every host, the internal one first."""
+        return (self.internal, *self.external) if self.internal is not None else self.external
+
+
+@dataclass(frozen=True, slots=True)
 class TrustedHosts:
     """The hosts that one credential was meant for.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from registry_cleanup.domain.in_use import InUse, User
+from dataclasses import replace
+
+from registry_cleanup.domain.in_use import ALL_TAGS, InUse, User
 from registry_cleanup.domain.inventory import Inventory
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.structure import ancestors, descendants
@@ -33,10 +35,29 @@ def unfound_images(inventory: Inventory, in_use: InUse) -> frozenset[Digest]:
 
 def users(inventory: Inventory, in_use: InUse, tag: str) -> tuple[User, ...]:
     """Return who uses `tag`: by its name, or by what it stands for, which is all of its history and what that lists."""
+    return in_use.users_of(inventory.repository, tag, stands_for(inventory, tag))
+
+
+def stands_for(inventory: Inventory, tag: str) -> set[Digest]:
+    """Return what protects `tag` if it is in use: all of its history, what that lists, and the configs of those."""
     named = {*inventory.history.get(tag, ())}
     if tag in inventory.tags:
         named.add(inventory.tags[tag])
     named |= descendants(named, inventory.manifests)
     known = [inventory.manifests[digest] for digest in named if digest in inventory.manifests]
     named.update(manifest.config for manifest in known if manifest.config is not None)
-    return in_use.users_of(inventory.repository, tag, named)
+    return named
+
+
+def without_use(inventory: Inventory, in_use: InUse, tag: str) -> tuple[Inventory, InUse]:
+    """Return both as they were if nobody used `tag`: neither its name, nor what it stands for or lists."""
+    repository = inventory.repository
+    named = stands_for(inventory, tag)
+    names = {(repository, tag), (repository, ALL_TAGS)}
+    left = replace(
+        in_use,
+        digests=in_use.digests - named,
+        tags=in_use.tags - names,
+        image_ids={digest: where for digest, where in in_use.image_ids.items() if digest not in named},
+    )
+    return replace(inventory, used=inventory.used - {tag}), left

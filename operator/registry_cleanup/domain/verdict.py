@@ -35,6 +35,10 @@ class KeepReason(StrEnum):
     LIMIT_TRUNCATED = "LimitTruncated"  # planned, and more than a run may prune
 
 
+# What stays not by a rule's retention, but since something needs it, or since it is said to be never pruned.
+PROTECTED = frozenset({KeepReason.KEEP_TAGS, KeepReason.IN_USE, KeepReason.SHARED_DIGEST, KeepReason.FOLLOWS_PARENT})
+
+
 class PruneReason(StrEnum):
     """Why a tag goes; a tag that goes is named with its rule and every reason that the rule has."""
 

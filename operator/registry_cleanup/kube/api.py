@@ -24,6 +24,7 @@ from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
 from registry_cleanup.domain.run import Phase
+from registry_cleanup.domain.trust import RegistryHosts
 from registry_cleanup.kube.spec import GROUP, PLURAL, VERSION
 from registry_cleanup.ports import Objection, no_objection
 
@@ -31,6 +32,7 @@ _REQUEST_LIMIT = 20.0
 _LEASES = ("coordination.k8s.io", "v1")
 # Of what the API server says.
 _LONGEST_MESSAGE = 300
+_LONGEST_REFUSAL = 2000
 # That of manifests/base/rbac.yaml.
 _POLICIES_RULE = f"{{apiGroups: [{GROUP}], resources: [{PLURAL}], verbs: [get, list, watch]}}"
 
@@ -71,26 +73,6 @@ class Read:
     date: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryHosts:
-    """Hosts of a cluster's own registry: inside the cluster, if it has one, and outside.
-
-    Attributes:
-        internal: as pods name it; None where there is none, or nobody knows.
-        external: as others do.
-        forbidden: whether the operator may not read them, so that nobody knows.
-    """
-
-    internal: str | None
-    external: tuple[str, ...] = ()
-    forbidden: bool = False
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """Every host, the internal one first."""
-        return (self.internal, *self.external) if self.internal is not None else self.external
-
-
 class KubernetesAPI:
     """What the operator asks of the API server, with the rights of its own ServiceAccount."""
 
@@ -100,6 +82,7 @@ class KubernetesAPI:
         self._custom = client.CustomObjectsApi(api_client)
         self._core = client.CoreV1Api(api_client)
         self._apis = client.ApisApi(api_client)
+        self._versions = client.VersionApi(api_client)
 
     async def lists_policies(self) -> bool:
         """Say whether the API server's discovery names the resource, which is where kopf looks for it, once."""
@@ -128,6 +111,57 @@ class KubernetesAPI:
             )
         )
         return Read(answer.data, _date((answer.headers or {}).get("Date")))
+
+    async def date(self) -> datetime | None:
+        """Return the API server's clock, which it tells also to whom it tells nothing else; None without an answer."""
+        try:
+            answer = await self._versions.get_code_with_http_info(_request_timeout=_REQUEST_LIMIT)
+        except ApiException as error:
+            return _date((error.headers or {}).get("Date"))
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None
+        return _date((answer.headers or {}).get("Date"))
+
+    async def annotate(
+        self, namespace: str, body: Mapping[str, Any], name: str, value: str | None, *, plan: str | None = None
+    ) -> None:
+        """Set an annotation of the policy that was read as `body`, or take it away.
+
+        The API server tests, as it writes, that it is the same policy, and that its status still has the `plan` of this
+        hash, where one is given.
+
+        Raises:
+            RefusedError: something of that is not so any more; read again.
+            ForbiddenError: with the whole message of the API server, which says what an admission policy wants.
+        """
+        self._may_write()
+        metadata = body["metadata"]
+        annotations = metadata.get("annotations")
+        patch: list[dict[str, Any]] = [{"op": "test", "path": "/metadata/uid", "value": metadata["uid"]}]
+        if plan is not None:
+            patch.append({"op": "test", "path": "/status/plan/hash", "value": plan})
+        path = f"/metadata/annotations/{name.replace('~', '~0').replace('/', '~1')}"
+        if value is None:
+            patch.append({"op": "remove", "path": path})
+        elif annotations is None:
+            # Whoever was faster with a first annotation must not lose it.
+            version = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}
+            patch += [version, {"op": "add", "path": "/metadata/annotations", "value": {name: value}}]
+        else:
+            patch.append({"op": "add", "path": path, "value": value})
+        await _call(
+            self._custom.patch_namespaced_custom_object(
+                GROUP,
+                VERSION,
+                namespace,
+                PLURAL,
+                metadata["name"],
+                patch,
+                _content_type="application/json-patch+json",
+                _request_timeout=_REQUEST_LIMIT,
+            ),
+            _LONGEST_REFUSAL,
+        )
 
     async def replace_status(self, namespace: str, name: str, uid: str, status: dict[str, Any]) -> None:
         """Replace the whole status of the policy with this UID, trying for minutes.
@@ -280,22 +314,22 @@ def right_to_policies(error: APIError) -> str:
     return f"; ClusterRole registry-cleanup-operator of manifests/base grants it with: {_POLICIES_RULE}"
 
 
-async def _call(awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - the client's own types are unions with Any
+async def _call(awaitable: Awaitable[Any], longest: int = _LONGEST_MESSAGE) -> Any:  # noqa: ANN401 - the client's own types are unions with Any
     """Await a call of the client and translate its errors; the client's types stop at unions that never occur."""
     try:
         return await awaitable
     except ApiException as error:
         if error.status in _TRANSLATED:
-            raise _TRANSLATED[error.status](_message(error)) from error
+            raise _TRANSLATED[error.status](_message(error, longest)) from error
         raise NoAnswerError(f"the API server answers {error.status}") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise NoAnswerError(f"no answer from the API server ({type(error).__name__})") from error
 
 
-def _message(error: ApiException) -> str:
+def _message(error: ApiException, longest: int) -> str:
     """Return what the API server says, in its words."""
     try:
-        return str(json.loads(error.body or "")["message"])[:_LONGEST_MESSAGE]
+        return str(json.loads(error.body or "")["message"])[:longest]
     except (KeyError, TypeError, ValueError):
         return str(error.reason)
 

@@ -6,13 +6,13 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
 
 from typing_extensions import override
 
+from registry_cleanup.domain.docker_config import bare, names, user_and_password
 from registry_cleanup.domain.run import Failure
 from registry_cleanup.domain.tenancy import TRUSTED_TOKEN_HOSTS
 from registry_cleanup.domain.trust import Endpoint, Host, TrustedHosts
@@ -28,7 +28,7 @@ _TOKEN_SECONDS = 600
 _RENEW_BEFORE = timedelta(minutes=2)
 _CONFIRMED_FOR = timedelta(seconds=10)
 # OpenShift puts the CA of its services into each namespace (registries.md, 6).
-_SERVICE_CA, _SERVICE_CA_KEY = "openshift-service-ca.crt", "service-ca.crt"
+SERVICE_CA, SERVICE_CA_KEY = "openshift-service-ca.crt", "service-ca.crt"
 _HOSTS_ROLE = "registry-cleanup-registry-hosts"
 _NO_REGISTRY = (
     "the cluster names no registry of its own (images.config.openshift.io/cluster has no internalRegistryHostname; is "
@@ -135,15 +135,15 @@ class PolicyCredentials(CredentialSource):
         """Return the CA of OpenShift's services, where the registry is the one that the cluster names by itself."""
         if self._policy.registry.url is not None and not registry.host.endswith(".svc"):
             return None
-        missing = ("CAConfigMapNotFound", f"OpenShift's ConfigMap {_SERVICE_CA!r} is not in this namespace")
+        missing = ("CAConfigMapNotFound", f"OpenShift's ConfigMap {SERVICE_CA!r} is not in this namespace")
         try:
             async with self._explained(missing, "read ConfigMaps"):
-                config_map = await self._api.config_map(self._policy.namespace, _SERVICE_CA)
+                config_map = await self._api.config_map(self._policy.namespace, SERVICE_CA)
         except RunError as error:
             if error.failure.reason == missing[0]:
                 return None  # a certificate that is not believed then says what to do
             raise
-        return (config_map.data or {}).get(_SERVICE_CA_KEY)
+        return (config_map.data or {}).get(SERVICE_CA_KEY)
 
     async def _from_service_account(self, name: str) -> Credential:
         missing = (
@@ -173,7 +173,7 @@ class PolicyCredentials(CredentialSource):
         if ".dockerconfigjson" in data:
             user, password = _from_docker_config(data[".dockerconfigjson"], endpoint, name)
             return Credential(CredentialKind.PASSWORD, user, password, trust)
-        if not _names(annotations.get(_REGISTRY_ANNOTATION), endpoint):
+        if not names(annotations.get(_REGISTRY_ANNOTATION), endpoint):
             message = (
                 f"spec.registry.secretRef: Secret {name!r} does not name this registry; its owner allows it with: "
                 f"kubectl annotate secret {name} -n {self._policy.namespace} "
@@ -224,37 +224,14 @@ def _from_docker_config(text: str, endpoint: Endpoint, name: str) -> tuple[str, 
     """Return user and password that a `.dockerconfigjson` has for exactly this host and port."""
     try:
         auths = json.loads(text)["auths"]
-        entry = next((entry for key, entry in auths.items() if _names(_bare(key), endpoint)), None)
+        entry = next((entry for key, entry in auths.items() if names(bare(key), endpoint)), None)
         if entry is None:
             message = f"spec.registry.secretRef: Secret {name!r} has no entry for {endpoint.host_port}"
             raise _mend("SecretNotForThisRegistry", message)
-        return _user_and_password(entry)
+        return user_and_password(entry)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         message = f"spec.registry.secretRef: the .dockerconfigjson of Secret {name!r} cannot be read"
         raise _mend("SecretInvalid", message) from error
-
-
-def _user_and_password(entry: Mapping[str, Any]) -> tuple[str, str]:
-    if entry.get("auth"):
-        user, separator, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
-        if not separator:
-            raise ValueError("no colon")
-        return user, password
-    return str(entry["username"]), str(entry["password"])
-
-
-def _bare(key: str) -> str:
-    """Return host and port of a key of a Docker configuration, which may be a URL with a path."""
-    return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
-
-
-def _names(text: str | None, endpoint: Endpoint) -> bool:
-    """Say whether `text` is exactly the host and port of `endpoint`; without a port it means the scheme's own."""
-    try:
-        host = Host.parse(text or "")
-    except ValueError:
-        return False
-    return host.name == endpoint.host and (host.port or {"http": 80, "https": 443}[endpoint.scheme]) == endpoint.port
 
 
 def _listed(text: str) -> list[Host]:

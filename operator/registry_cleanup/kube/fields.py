@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator
 
+from registry_cleanup.domain.cron import Schedule, parse_time_zone
 from registry_cleanup.domain.duration import parse_duration, parse_period
 from registry_cleanup.domain.policy import RepositoryGlob, TagPattern
 from registry_cleanup.domain.reference import is_repository
-from registry_cleanup.domain.schedule import Schedule, parse_time_zone
 from registry_cleanup.domain.trust import Endpoint
 from registry_cleanup.kube.in_use.json_path import JSONPath
 
@@ -56,12 +56,14 @@ def _token_url(text: str) -> None:
         raise ValueError("is a link-local address, which is never a token service")
 
 
-def _label_key(text: str) -> None:
+def label_key(text: str) -> None:
+    """Raise `ValueError` where `text` is not the key of a label, or of an annotation in lower case."""
     if _LABEL_KEY.fullmatch(text) is None:
         raise ValueError("is not the key of a label; write for example 'team' or 'example.com/team'")
 
 
-def _label_value(text: str) -> None:
+def label_value(text: str) -> None:
+    """Raise `ValueError` where `text` is not the value of a label."""
     if _LABEL_VALUE.fullmatch(text) is None:
         raise ValueError("is not the value of a label: at most 63 letters, digits, '-', '_' and '.'")
 
@@ -89,8 +91,8 @@ ZoneText = Annotated[str, _check(parse_time_zone)]
 ScheduleText = Annotated[str, _check(lambda text: Schedule(text, ZoneInfo("Etc/UTC")))]
 OriginText = Annotated[str, _check(_origin)]
 TokenURLText = Annotated[str, _check(_token_url)]
-LabelKeyText = Annotated[str, _check(_label_key)]
-LabelValueText = Annotated[str, _check(_label_value)]
+LabelKeyText = Annotated[str, _check(label_key)]
+LabelValueText = Annotated[str, _check(label_value)]
 APIVersionText = Annotated[str, _check(_api_version)]
 KindText = Annotated[str, _check(_kind)]
 AliasText = Annotated[str, _check(_alias)]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from registry_cleanup.domain.cron import InvalidScheduleError, Schedule, parse_time_zone
 from registry_cleanup.domain.figures import ConditionFigure, RunFigures, SpecFigures, StatusFigures
 from registry_cleanup.domain.interval import expected_interval
 from registry_cleanup.domain.run import Phase
-from registry_cleanup.domain.schedule import InvalidScheduleError, Schedule, parse_time_zone
 from registry_cleanup.domain.verdict import KeepReason
 from registry_cleanup.kube.status import LastRun, PolicyStatus, parse_time
 

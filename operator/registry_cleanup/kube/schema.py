@@ -10,23 +10,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from importlib import resources
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from registry_cleanup.domain.run import Failure
 from registry_cleanup.kube.api import APIError, NotThereError
-from registry_cleanup.kube.spec import GROUP, PLURAL, VERSION
+from registry_cleanup.kube.built_in import CRD_FILE, built_in_schema, own
+from registry_cleanup.kube.spec import GROUP, KIND, VERSION
 
 _log = logging.getLogger(__name__)
 
 SCHEMA_PATH = f"/openapi/v3/apis/{GROUP}/{VERSION}"
-_FILE = f"{PLURAL}.yaml"
-_KIND = "RegistryCleanupPolicy"
-# What the API server publishes of these is its own; our kind is told by its last words.
-_OF_THE_SERVER = frozenset({"apiVersion", "kind", "metadata"})
 
 Read = Callable[[str, str | None], Awaitable[tuple[dict[str, Any] | None, str | None]]]
 """Reads a JSON document of the API server, if it is another than that of this ETag; see `RawAPI.document`."""
@@ -63,11 +56,11 @@ class ServedSchema:
             served = next(
                 schema
                 for name, schema in document["components"]["schemas"].items()
-                if name.endswith(f".{VERSION}.{_KIND}")
+                if name.endswith(f".{VERSION}.{KIND}")  # our kind is told by its last words
             )
         except (LookupError, TypeError, AttributeError, StopIteration):
-            return _unknown(f"the API server publishes no schema of {_KIND}")
-        path = next(_differences(self._built_in, _own(served), ""), None)
+            return _unknown(f"the API server publishes no schema of {KIND}")
+        path = next(_differences(self._built_in, own(served), ""), None)
         return None if path is None else _mismatch(path)
 
     def _note(self, problem: Failure | None, tag: str | None) -> None:
@@ -81,7 +74,7 @@ class ServedSchema:
 def _mismatch(path: str) -> Failure:
     message = (
         f"the served CRD is not the one that this operator was built for (it differs at {path}), so runs only plan and "
-        f"nothing is pruned: apply crds/{_FILE} of the operator's version"
+        f"nothing is pruned: apply crds/{CRD_FILE} of the operator's version"
     )
     return Failure("CRDMismatch", message, mendable=True, blocks=True)
 
@@ -89,35 +82,6 @@ def _mismatch(path: str) -> Failure:
 def _unknown(cause: str) -> Failure:
     message = f"whether the served CRD is the one that this operator was built for is not known ({cause})"
     return Failure("CRDUnknown", f"{message}, so runs only plan and nothing is pruned", blocks=True)
-
-
-def built_in_schema() -> dict[str, Any]:
-    """Return the schema of the CRD that ships with this version."""
-    packaged = resources.files("registry_cleanup").joinpath(_FILE)
-    # A wheel holds a copy; in a source tree there is the one that everybody applies.
-    source = Path(__file__).parents[3] / "crds" / _FILE
-    text = packaged.read_text() if packaged.is_file() else source.read_text()
-    (version,) = (each for each in yaml.safe_load(text)["spec"]["versions"] if each["name"] == VERSION)
-    return _own(version["schema"]["openAPIV3Schema"])
-
-
-def _own(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a schema is up to the CRD, without words for people."""
-    properties = {name: value for name, value in schema["properties"].items() if name not in _OF_THE_SERVER}
-    return {"properties": _silent(properties, names=True), "required": schema.get("required", [])}
-
-
-def _silent(value: Any, *, names: bool = False) -> Any:  # noqa: ANN401 - whatever JSON it is
-    """Return a schema without descriptions; where keys are `names` of properties, one may be called that."""
-    if isinstance(value, list):
-        return [_silent(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: each if key == "default" and not names else _silent(each, names=key == "properties" and not names)
-        for key, each in value.items()
-        if names or key != "description"
-    }
 
 
 def _differences(ours: Any, theirs: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - whatever JSON they are

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from registry_cleanup.domain.cron import Schedule, parse_time_zone
 from registry_cleanup.domain.duration import parse_duration, parse_period
 from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.policy import (
@@ -25,7 +26,6 @@ from registry_cleanup.domain.policy import (
     TagPattern,
     Untagged,
 )
-from registry_cleanup.domain.schedule import Schedule, parse_time_zone
 from registry_cleanup.domain.tenancy import UNBOUNDED, Asked, Bounds
 from registry_cleanup.domain.trust import Endpoint
 from registry_cleanup.kube.model import (

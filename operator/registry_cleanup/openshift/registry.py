@@ -22,7 +22,7 @@ from registry_cleanup.openshift.errors import MissingRightError
 from registry_cleanup.openshift.images import StreamImages
 from registry_cleanup.openshift.packed import PackedStream, without
 from registry_cleanup.openshift.pruning import StreamPruning
-from registry_cleanup.openshift.rights import NamespaceRights, explain, namespace_rights
+from registry_cleanup.openshift.rights import NamespaceRights, Subject, explain, namespace_rights
 from registry_cleanup.openshift.streams import Stream, parse_stream, read_stream
 from registry_cleanup.ports import Proceed, Registry, RunError
 
@@ -55,15 +55,17 @@ class OpenShiftRegistry(Registry):
         front: Front,
         selector: RepositorySelector,
         tag_date: TagDate,
-        account: str,
+        account: Subject,
         concurrency: int,
+        host: str | None = None,
     ) -> None:
-        """Work for the ServiceAccount `account` (`namespace:name`) with so many requests at a time."""
+        """Work with the rights of `account` and so many requests at a time; plans know the registry as `host`."""
         self._api = api
         self._front = front
         self._selector = selector
         self._tag_date = tag_date
         self._account = account
+        self._host = host or front.host
         self._concurrency = concurrency
         self._streams: dict[str, PackedStream] = {}
         self._references: dict[str, set[str]] = {}
@@ -75,7 +77,7 @@ class OpenShiftRegistry(Registry):
     @property
     @override
     def host(self) -> str:
-        return self._front.host
+        return self._host
 
     @property
     @override
@@ -138,7 +140,7 @@ class OpenShiftRegistry(Registry):
         way = "all tags of an image stream in one update" if at_once else "image stream tags one by one"
         links = ", and manifest links at the registry" if self._may_unlink else ""
         sight = "" if self._sees_all else _SHORT_SIGHT
-        return DeletionSupport(Deletion.BY_TAG, f"OpenShift: the ServiceAccount may remove {way}{links}{sight}")
+        return DeletionSupport(Deletion.BY_TAG, f"OpenShift: {self._account.short} may remove {way}{links}{sight}")
 
     @override
     async def inventory(
@@ -193,7 +195,7 @@ class OpenShiftRegistry(Registry):
         names = {glob.text.partition("/")[0] for glob in self._selector.include}
         if any("*" in name or "?" in name for name in names):
             raise MissingRightError(
-                f"ServiceAccount {self._account} may not list imagestreams in all namespaces, which the wildcard in a "
+                f"{self._account.told} may not list imagestreams in all namespaces, which the wildcard in a "
                 "namespace of spec.repositories.include needs; write the namespaces out, or grant it cluster-wide"
             )
         for name in sorted(names):

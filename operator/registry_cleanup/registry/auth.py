@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import stamina
 
 from registry_cleanup.domain.trust import Endpoint
-from registry_cleanup.ports import Clock, Credential, CredentialKind, CredentialSource
+from registry_cleanup.ports import Clock, Credential, CredentialKind, CredentialSource, LoginWords
 from registry_cleanup.registry.challenge import Challenge, parse_challenge
 from registry_cleanup.registry.errors import (
     DeniedError,
@@ -36,6 +36,7 @@ _OPENSHIFT_ATTEMPTS = 3
 _OPENSHIFT_PATH = "/openshift/token"
 # OpenShift's token endpoint says 200 to a caller that it does not know, and means this (openshift.md, 1).
 _ANONYMOUS = "anonymous"
+_CLIENT_ID = "registry-cleanup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,13 @@ class Authenticator:
         if self._challenge is None:
             return {}
         if self._challenge.scheme == "basic":
-            credential = self._fit(await self._source.credential(), self._registry)
-            return {"Authorization": _basic(_needed(credential))}
+            credential = self._needed(self._fit(await self._credential(), self._registry))
+            if credential.kind is CredentialKind.IDENTITY_TOKEN:
+                message = (
+                    f"the registry wants a password, and the login is an identity token; {self.words.wrong_password}"
+                )
+                raise LoginFailedError(message)
+            return {"Authorization": _basic(credential)}
         return {"Authorization": f"Bearer {await self._token(scope, self._challenge)}"}
 
     def learn(self, refusal: Answer, scope: str, sent: Mapping[str, str]) -> None:
@@ -109,7 +115,7 @@ class Authenticator:
 
         A token that a token service gave is none: who was given one is known there.
         """
-        credential = await self._source.credential()
+        credential = await self._credential()
         if self._challenge is None or credential is None:
             return False
         if self._challenge.scheme == "basic":
@@ -124,8 +130,7 @@ class Authenticator:
         """Return the error that a second 401 in a row means."""
         if self._challenge is None or self._challenge.scheme == "basic":
             return LoginFailedError(
-                "the registry does not accept the user name and password; check the Secret that the policy names",
-                refusal.code,
+                f"the registry does not accept the user name and password; {self.words.wrong_password}", refusal.code
             )
         if self.openshift:
             # A bad token and a missing right look alike, except at /v2/ (openshift.md, 2).
@@ -135,10 +140,8 @@ class Authenticator:
             if answer.status != 200:
                 # 400 with an empty body while its API server hangs: neither the token's fault nor a missing right.
                 return ServerFaultError("the registry cannot say whether it accepts the token", answer.code)
-        if await self._source.credential() is None:
-            return LoginFailedError(
-                "the registry wants a login; name a Secret in spec.registry.secretRef", refusal.code
-            )
+        if await self._credential() is None:
+            return LoginFailedError(f"the registry wants a login; {self.words.no_login}", refusal.code)
         return DeniedError(f"the registry does not grant {scope!r} to this credential", refusal.code)
 
     async def _token(self, scope: str, challenge: Challenge) -> str:
@@ -150,24 +153,24 @@ class Authenticator:
             return token.value
 
     async def _fetch(self, scope: str, challenge: Challenge) -> _Token:
-        credential = await self._source.credential()
+        credential = await self._credential()
         # Whatever a token service returns for a credential goes to the registry, and OpenShift's returns what it was
         # sent: a foreign registry that names a trusted realm would be handed the credential itself.
         self._fit(credential, self._registry)
         if _names_openshift(challenge):
-            return await self._fetch_openshift(_needed(credential), challenge)
+            return await self._fetch_openshift(self._needed(credential), challenge)
         if credential is not None and credential.kind is CredentialKind.TOKEN:
             if not _sendable(credential.secret):
-                raise LoginFailedError("the Secret's token is empty or holds characters that no header can")
+                raise LoginFailedError(f"{self.words.whose_token} is empty or holds characters that no header can")
             return _Token(credential.secret, credential.expires or datetime.max.replace(tzinfo=UTC))
         query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
         query |= {"scope": scope} if scope else {}
         answer = await self._ask(challenge, credential, query)
         if answer.status == 401 and credential is not None and await self._source.renew(credential):
-            credential = self._fit(await self._source.credential(), self._registry)
+            credential = self._fit(await self._credential(), self._registry)
             answer = await self._ask(challenge, credential, query)
         if answer.status != 200:
-            raise _not_accepted(credential, answer)
+            raise self._not_accepted(credential, answer)
         return self._read(answer, None)
 
     async def _fetch_openshift(self, credential: Credential, challenge: Challenge) -> _Token:
@@ -176,12 +179,11 @@ class Authenticator:
             answer = await self._ask_patiently(challenge, credential)
         except _TransientRefusalError as error:
             raise LoginFailedError(
-                "OpenShift's token endpoint does not accept the token; does the ServiceAccount exist, and does the "
-                "cluster's API server answer?",
+                f"OpenShift's token endpoint does not accept the token; {self.words.refused_by_openshift}",
                 "HTTP 401",
             ) from error
         if answer.status != 200:
-            raise _not_accepted(credential, answer)
+            raise self._not_accepted(credential, answer)
         token = self._read(answer, credential.expires)
         if token.value == _ANONYMOUS:
             raise LoginFailedError("OpenShift's token endpoint did not see the credential and answered 'anonymous'")
@@ -209,7 +211,11 @@ class Authenticator:
             raise UntrustedHostError(
                 f"the registry names the link-local address {endpoint.host_port} as its token service"
             )
-        headers = {"Authorization": _basic(credential)} if self._fit(credential, endpoint) and credential else {}
+        if self._fit(credential, endpoint) and credential and credential.kind is CredentialKind.IDENTITY_TOKEN:
+            # Docker's token specification, "OAuth2 Token Authentication": a refresh token never goes into a query.
+            grant = {"grant_type": "refresh_token", "refresh_token": credential.secret, "client_id": _CLIENT_ID}
+            return await self._transport.request("POST", realm, {}, form={**grant, **query})
+        headers = {"Authorization": _basic(credential)} if credential is not None else {}
         separator = "&" if urlsplit(realm).query else "?"
         return await self._transport.request("GET", realm + (separator + urlencode(query) if query else ""), headers)
 
@@ -230,30 +236,35 @@ class Authenticator:
         if refusal is not None and credential is not None:
             raise UntrustedHostError(
                 f"the {credential.kind.value} was not sent to {endpoint.host_port}: {refusal}; "
-                + _remedy(credential, endpoint)
+                + _remedy(credential, endpoint, self.words)
             )
         return credential
 
+    async def _credential(self) -> Credential | None:
+        """Return the credential; a person's own at the API server is shown to nobody but OpenShift's endpoint."""
+        credential = await self._source.credential()
+        if credential is not None and credential.kind is CredentialKind.KUBECONFIG and not self.openshift:
+            return None
+        return credential
 
-def _needed(credential: Credential | None) -> Credential:
-    if credential is None:
-        raise LoginFailedError(
-            "the registry wants a login; name a Secret in spec.registry.secretRef, or on OpenShift a ServiceAccount "
-            "in spec.registry.serviceAccountName",
-            "UNAUTHORIZED",
-        )
-    return credential
+    @property
+    def words(self) -> LoginWords:
+        """What the owner of the credential is told to do."""
+        return self._source.words
 
+    def _needed(self, credential: Credential | None) -> Credential:
+        if credential is None:
+            message = f"the registry wants a login; {self.words.no_login_of_any_kind}"
+            raise LoginFailedError(message, "UNAUTHORIZED")
+        return credential
 
-def _not_accepted(credential: Credential | None, answer: Answer) -> LoginFailedError:
-    if credential is None:
+    def _not_accepted(self, credential: Credential | None, answer: Answer) -> LoginFailedError:
+        if credential is None:
+            return LoginFailedError(f"the token service wants a login; {self.words.no_login}", answer.code)
         return LoginFailedError(
-            "the token service wants a login; name a Secret in spec.registry.secretRef", answer.code
+            f"the token service does not accept the credential ({answer.status}); {self.words.wrong_credential}",
+            answer.code,
         )
-    return LoginFailedError(
-        f"the token service does not accept the credential ({answer.status}); check what the policy names",
-        answer.code,
-    )
 
 
 def _sendable(token: str) -> bool:
@@ -261,12 +272,14 @@ def _sendable(token: str) -> bool:
     return token.isascii() and token.isprintable() and token != "" and " " not in token
 
 
-def _remedy(credential: Credential, endpoint: Endpoint) -> str:
+def _remedy(credential: Credential, endpoint: Endpoint, words: LoginWords) -> str:
     if credential.kind is CredentialKind.SERVICE_ACCOUNT:
         return "a ServiceAccount's token goes over https to hosts that the cluster's administrator trusts only"
+    if endpoint.scheme == "http" and credential.kind is CredentialKind.KUBECONFIG:
+        return "it goes over https only"
     if endpoint.scheme == "http" and not credential.trust.allow_http:
-        return "a password or token goes over http only with spec.registry.insecure: true"
-    return f"if it should, list {endpoint.host!r} in the Secret's annotation registrycleanup.dev/token-hosts"
+        return words.over_http
+    return words.to_other_host.format(host=endpoint.host)
 
 
 def _names_openshift(challenge: Challenge) -> bool:

@@ -15,13 +15,23 @@ from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Aftermath
 from registry_cleanup.domain.trust import Endpoint
-from registry_cleanup.ports import Clock, CredentialSource, Observer, Passage, Proceed, Registry, RegistryAddress
+from registry_cleanup.ports import (
+    Clock,
+    CredentialSource,
+    Lister,
+    Observer,
+    Passage,
+    Proceed,
+    Registry,
+    RegistryAddress,
+)
 from registry_cleanup.registry.auth import Authenticator
 from registry_cleanup.registry.client import RegistryClient
 from registry_cleanup.registry.deleter import Deleter
 from registry_cleanup.registry.deletion import Pruning
 from registry_cleanup.registry.fact_store import FactStore
 from registry_cleanup.registry.inventory import gather
+from registry_cleanup.registry.listing import RegistryLister
 from registry_cleanup.registry.probe import probe
 from registry_cleanup.registry.tls import tls_context
 from registry_cleanup.registry.transport import USUAL_LIMITS, Limits, Transport
@@ -55,11 +65,12 @@ async def open_registry(
     """
     transport = Transport(
         clock,
-        tls_context(insecure=address.insecure, ca_bundle=address.ca_bundle),
+        tls_context(insecure=address.insecure, ca_bundle=address.ca_bundle, no_certificate=source.words.no_certificate),
         passage,
         max_connections=concurrency,
         limits=limits,
         observer=observer,
+        words=source.words,
     )
     try:
         auth = Authenticator(transport, Endpoint.of(address.url), source, clock, address.token_url)
@@ -130,6 +141,10 @@ class DistributionRegistry(Registry):
     def openshift(self) -> bool:
         """Whether this is the `/v2/` side of OpenShift's integrated registry, where tags are not deleted."""
         return self._client.openshift
+
+    def lister(self) -> Lister:
+        """Return the same registry as a person sees it who only looks."""
+        return RegistryLister(self._client, self.host, self._concurrency)
 
     async def unlink(self, repository: str, digest: Digest) -> None:
         """Delete the manifest `digest`, which nothing refers to any more; raise `RegistryError` if it stays."""

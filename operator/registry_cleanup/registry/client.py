@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -49,6 +49,25 @@ class Descriptor:
 
     digest: Digest
     format: Format
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A manifest as it was served.
+
+    Attributes:
+        digest: checked against the content, where we understand that.
+        format: by its media type.
+        media_type: as the registry calls it.
+        body: its JSON; empty where we do not understand it.
+        size: of the content, in bytes.
+    """
+
+    digest: Digest
+    format: Format
+    media_type: str
+    body: Mapping[str, Any]
+    size: int
 
 
 class RegistryClient:
@@ -100,7 +119,8 @@ class RegistryClient:
             self._expect_ok(answer, "API version")  # OpenShift's, which passes
         if answer.status != 200:
             raise NotARegistryError(
-                f"no registry answers at {self._origin.host_port} (GET /v2/: {answer.status}); check spec.registry.url"
+                f"no registry answers at {self._origin.host_port} (GET /v2/: {answer.status}); "
+                + self._auth.words.address
             )
 
     async def repositories(self) -> list[str]:
@@ -147,20 +167,26 @@ class RegistryClient:
         return Descriptor(_digest(digest), format_of(answer.headers.get("Content-Type")))
 
     async def manifest(self, repository: str, reference: str) -> Document | None:
+        """Return the facts of the manifest that a tag or digest names, in one request; None if there is none."""
+        found = await self.content(repository, reference)
+        return None if found is None else read_manifest(found.digest, found.format, found.body, found.size)
+
+    async def content(self, repository: str, reference: str) -> Content | None:
         """Return the manifest that a tag or digest names, body and digest in one request; None if there is none."""
         url = f"{self._url}/v2/{repository}/manifests/{reference}"
         answer = await self._send("GET", url, _scope(repository), {"Accept": ACCEPT}, _MANIFEST_BYTES)
         if answer.status == 404:
             return None
         self._expect_ok(answer, f"manifest of {repository}:{reference}")
-        format_ = format_of(answer.headers.get("Content-Type"))
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        format_ = format_of(media_type)
         named = answer.headers.get("Docker-Content-Digest")
         if format_ is Format.UNKNOWN:
             # Schema 1 is named by the digest of its payload without signatures: not ours to check.
             digest = _digest(named) if named else _sha256(answer.body)
-            return read_manifest(digest, format_, {}, len(answer.body))
+            return Content(digest, format_, media_type, {}, len(answer.body))
         digest = _verified(answer.body, named, reference)
-        return read_manifest(digest, format_, json_object(answer), len(answer.body))
+        return Content(digest, format_, media_type, json_object(answer), len(answer.body))
 
     async def config(self, repository: str, digest: Digest) -> dict[str, Any] | None:
         """Return an image's config, empty where it is no JSON object; None if the registry has no such blob."""

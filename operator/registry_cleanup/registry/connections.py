@@ -68,6 +68,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 # As it is: to quote it again might name something else.
                 URL(str(request.url), encoded=True),
                 headers=request.headers.multi_items(),
+                data=request.content or None,
                 allow_redirects=False,
                 proxy=self._proxy(request.url) if self._proxies else None,
                 timeout=ClientTimeout(sock_connect=times["connect"], sock_read=times["read"]),

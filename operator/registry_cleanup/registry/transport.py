@@ -16,7 +16,7 @@ import httpx
 import stamina
 
 from registry_cleanup.domain.trust import link_local
-from registry_cleanup.ports import Clock, Observer, Passage
+from registry_cleanup.ports import POLICY_WORDS, Clock, LoginWords, Observer, Passage
 from registry_cleanup.registry.connections import AddressError, AiohttpTransport
 from registry_cleanup.registry.errors import (
     KNOWN_CODES,
@@ -129,12 +129,14 @@ class Transport:
         limits: Limits = USUAL_LIMITS,
         observer: Observer | None = None,
         forbidden: Callable[[str], bool] = link_local,
+        words: LoginWords = POLICY_WORDS,
     ) -> None:
         """Connect nowhere yet.
 
         `observer` is told of every request, repetitions included. No connection is opened to an address that is
-        `forbidden`, whatever name leads to it.
+        `forbidden`, whatever name leads to it. `words` say what people are to do where no connection comes about.
         """
+        self._words = words
         self._clock = clock
         self._passage = passage
         self._observer = observer
@@ -158,8 +160,11 @@ class Transport:
         most_bytes: int | None = None,
         ready: Ready | None = None,
         again: bool = False,
+        form: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one request and return its answer, whatever its status below 500 (but for 429).
+
+        Its body is a `form`, if there is one.
 
         Reads are repeated after a lost connection, a time limit or a 5xx; anything is repeated after a 429, which
         says that nothing was done. A DELETE that may have been carried out is never repeated. Each attempt waits for
@@ -172,7 +177,7 @@ class Transport:
         """
         most = most_bytes or self.limits.most_bytes
         try:
-            return await self._attempt(method, url, headers, most, again=again, ready=ready)
+            return await self._attempt(method, url, headers, most, again=again, ready=ready, form=form)
         except RetryableError as error:
             if ready is not None:
                 raise
@@ -189,7 +194,7 @@ class Transport:
                 with attempt:
                     if attempt.num == 1:
                         raise failed
-                    return await self._attempt(method, url, headers, most, again=True)
+                    return await self._attempt(method, url, headers, most, again=True, form=form)
         except RetryableError as spent:
             raise spent.error from spent.__cause__
         raise AssertionError("unreachable: retry_context either returns or raises")
@@ -203,6 +208,7 @@ class Transport:
         *,
         again: bool,
         ready: Ready | None = None,
+        form: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one request in its turn."""
         await self._passage.enter(first=ready is not None)
@@ -210,19 +216,30 @@ class Transport:
         try:
             if ready is not None:
                 await ready()
-            return await self._once(method, url, headers, most_bytes, again=again)
+            return await self._once(method, url, headers, most_bytes, form, again=again)
         except (RetryableError, ServerFaultError, UnreachableError):
             overloaded = True
             raise
         finally:
             self._passage.leave(overloaded=overloaded)
 
-    async def _once(self, method: str, url: str, headers: Mapping[str, str], most_bytes: int, *, again: bool) -> Answer:
+    async def _once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        most_bytes: int,
+        form: Mapping[str, str] | None,
+        *,
+        again: bool,
+    ) -> Answer:
         repeatable = method in _REPEATABLE
         status: int | None = None
         self.sent += 1
         try:
-            request = httpx.Request(method, url, headers={**_HEADERS, **headers}, extensions=self._extensions)
+            request = httpx.Request(
+                method, url, headers={**_HEADERS, **headers}, data=form, extensions=self._extensions
+            )
             async with (
                 asyncio.timeout(self.limits.total),
                 aclosing(await self._wire.handle_async_request(request)) as response,
@@ -234,7 +251,7 @@ class Transport:
                         raise MalformedAnswerError(f"the registry's answer exceeds {most_bytes} bytes")
                 status = response.status_code
         except httpx.ConnectError as error:
-            raise _connect_failure(error) from error
+            raise _connect_failure(error, self._words) from error
         except (httpx.TransportError, TimeoutError) as error:
             failure = UnreachableError(f"no whole answer from the registry ({type(error).__name__})")
             raise (RetryableError(failure) if repeatable else failure) from error
@@ -300,30 +317,24 @@ def _retry_after(answer: Answer) -> float | None:
     return max((utc(until) - utc(now)).total_seconds(), 0.0)
 
 
-def _connect_failure(error: httpx.ConnectError) -> Exception:
+def _connect_failure(error: httpx.ConnectError, words: LoginWords) -> Exception:
     """Tell an untrusted certificate, which waiting does not cure, from a host that does not answer."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, AddressError):
             return ForbiddenAddressError(
                 f"the name of the registry or of its token service leads to {cause.address}, a link-local address, "
-                "with which the operator never talks; check spec.registry.url and the DNS"
+                f"with which the operator never talks; {words.address} and the DNS"
             )
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return TLSError(
-                f"the registry's certificate is not trusted ({cause.verify_message}); name its CA in "
-                "spec.registry.caConfigMapRef"
-            )
+            return TLSError(f"the registry's certificate is not trusted ({cause.verify_message}); {words.unknown_ca}")
         if isinstance(cause, ssl.SSLError):
             return TLSError(
-                f"no TLS connection ({cause.reason}); if the registry speaks http on this port, write http:// in "
-                "spec.registry.url, with insecure: true"
+                f"no TLS connection ({cause.reason}); if the registry speaks http on this port, {words.plain_http}"
             )
         cause = cause.__cause__ or cause.__context__
     # Nothing was sent yet, so this is safe to repeat whatever the method.
-    return RetryableError(
-        UnreachableError("the registry cannot be reached; check spec.registry.url, its DNS name and network policies")
-    )
+    return RetryableError(UnreachableError(f"the registry cannot be reached; {words.unreachable}"))
 
 
 def utc(moment: datetime) -> datetime:

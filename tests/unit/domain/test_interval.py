@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from registry_cleanup.domain.cron import Schedule
 from registry_cleanup.domain.interval import expected_interval
-from registry_cleanup.domain.schedule import Schedule
 
 _UTC = ZoneInfo("Etc/UTC")
 _STARTS = [

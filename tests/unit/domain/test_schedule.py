@@ -8,18 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from registry_cleanup.domain.cron import InvalidScheduleError, Schedule, parse_time_zone
 from registry_cleanup.domain.run import Trigger
-from registry_cleanup.domain.schedule import (
-    Due,
-    InvalidScheduleError,
-    Missed,
-    Schedule,
-    State,
-    Timetable,
-    Wait,
-    due,
-    parse_time_zone,
-)
+from registry_cleanup.domain.schedule import Due, Missed, State, Timetable, Wait, due
 
 _UTC, _BERLIN, _NEW_YORK = "Etc/UTC", "Europe/Berlin", "America/New_York"
 

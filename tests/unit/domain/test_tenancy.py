@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from registry_cleanup.domain.cron import Schedule
 from registry_cleanup.domain.guards import guard
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.policy import Limits, OnExceeded, Policy, RepositoryGlob, TagPattern
 from registry_cleanup.domain.published import Published, nothing_published
 from registry_cleanup.domain.report import FullReport, read_report
 from registry_cleanup.domain.run import RunOrder, Trigger
-from registry_cleanup.domain.schedule import Schedule
 from registry_cleanup.domain.tally import Tally
 from registry_cleanup.domain.tenancy import UNBOUNDED, Asked, Bounds, HostGlob
 from registry_cleanup.domain.trust import Endpoint, Host

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from registry_cleanup.kube.api import APIError, NoAnswerError, NotThereError
-from registry_cleanup.kube.schema import SCHEMA_PATH, ServedSchema, built_in_schema
+from registry_cleanup.kube.built_in import built_in_schema
+from registry_cleanup.kube.schema import SCHEMA_PATH, ServedSchema
 
 _CRD = Path(__file__).parents[3] / "crds" / "registrycleanuppolicies.yaml"
 

@@ -20,7 +20,8 @@ from registry_cleanup.domain.policy import (
     Untagged,
 )
 from registry_cleanup.kube.model import ConfigMapReference
-from registry_cleanup.kube.spec import APPROVE_ANNOTATION, REQUEST_ANNOTATION, InvalidSpecError, parse_policy
+from registry_cleanup.kube.offline import refusals
+from registry_cleanup.kube.spec import APPROVE_ANNOTATION, KIND, REQUEST_ANNOTATION, InvalidSpecError, parse_policy
 from tests.support.builders import minimal_spec, resource
 
 _ABSENT = object()
@@ -287,6 +288,15 @@ def test_what_is_wrong_is_told_with_its_path_and_what_to_write(
     ((told, message),) = _errors(_changed(minimal_spec(), where, value))
     assert told == path
     assert words in message
+
+
+@pytest.mark.parametrize(("where", "value", "path", "words"), _WRONG)
+def test_what_the_operator_refuses_is_refused_without_an_api_server_too(
+    where: str, value: object, path: str, words: str
+) -> None:
+    told = [place for place, _ in refusals({**resource(_changed(minimal_spec(), where, value)), "kind": KIND})]
+    parent = path.rpartition(".")[0]
+    assert any(place.startswith(parent) for place in told), words
 
 
 def test_all_errors_are_told_at_once() -> None:

@@ -8,7 +8,7 @@ import pytest
 from typing_extensions import override
 
 from registry_cleanup.openshift.api import ImageAPI, Right
-from registry_cleanup.openshift.rights import NamespaceRights, explain, namespace_rights
+from registry_cleanup.openshift.rights import NamespaceRights, Subject, explain, namespace_rights
 
 _GET_TAGS = Right("get", "imagestreamtags", "team")
 _DELETE_TAGS = Right("delete", "imagestreamtags", "team")
@@ -50,7 +50,7 @@ async def test_removing_one_by_one_needs_three_rights_and_all_at_once_another(
 
 
 def test_what_is_missing_is_named_with_verb_resource_namespace_and_the_command() -> None:
-    assert explain([_DELETE_TAGS, _GET_STREAMS], "ops:pruner") == (
+    assert explain([_DELETE_TAGS, _GET_STREAMS], Subject.service_account("ops:pruner")) == (
         "ServiceAccount ops:pruner lacks: delete imagestreamtags in namespace team, get imagestreams in namespace "
         "team; grant it with: kubectl create rolebinding registry-cleanup-ops-pruner "
         "--clusterrole=registry-cleanup-image-tags --serviceaccount=ops:pruner -n team"
@@ -59,7 +59,22 @@ def test_what_is_missing_is_named_with_verb_resource_namespace_and_the_command()
 
 def test_a_long_list_of_what_is_missing_is_cut_and_counted() -> None:
     rights = [Right("delete", "imagestreamtags", f"team-{number}") for number in range(7)]
-    told = explain(rights, "ops:pruner")
+    told = explain(rights, Subject.service_account("ops:pruner"))
     assert "delete imagestreamtags in namespace team-3 and 3 more; " in told
     assert told.count("kubectl create rolebinding") == 2
     assert told.endswith("-n team-1; likewise in 5 more namespaces")
+
+
+@pytest.mark.parametrize(
+    ("user", "told", "flag"),
+    [
+        ("system:serviceaccount:ops:pruner", "ServiceAccount ops:pruner lacks", "-ops-pruner --clusterrole"),
+        ("Alice O'Hara@example.com", "user Alice O'Hara@example.com lacks", "--user='Alice O'\"'\"'Hara@example.com'"),
+        ("kube:admin", "user kube:admin lacks", "registry-cleanup-kube-admin "),
+        (None, "your user lacks", "--user=YOUR-USER-NAME"),
+    ],
+)
+def test_what_a_person_lacks_is_granted_to_that_person(user: str | None, told: str, flag: str) -> None:
+    message = explain([_DELETE_TAGS], Subject.user(user))
+    assert message.startswith(told)
+    assert flag in message

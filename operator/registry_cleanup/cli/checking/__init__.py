@@ -1,0 +1,1 @@
+"""What `validate` and `test` do: policies without a cluster, names without a registry."""

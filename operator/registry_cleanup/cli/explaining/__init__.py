@@ -1,0 +1,1 @@
+"""What `explain` does: what is read, and how it is told."""

@@ -1,0 +1,51 @@
+"""`in-use`: print what the cluster uses, for policies of other clusters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import click
+
+from registry_cleanup.cli.exits import CommandError, Exit
+
+
+@click.command("in-use")
+@click.option("--name", default="in-use", show_default=True, help="Name of the ConfigMap.")
+@click.option("--namespace", help="Namespace of the ConfigMap, which is that of the policies that name it.")
+@click.option(
+    "--output",
+    type=click.Choice(["configmap", "lines"]),
+    default="configmap",
+    show_default=True,
+    help="A ConfigMap as YAML, or plain lines.",
+)
+def in_use(name: str, namespace: str | None, output: str) -> None:
+    """Print the images that the cluster uses, for policies of other clusters.
+
+    Clusters that pull from a registry which another one prunes are not seen from there. Apply what this prints to the
+    cluster with the policy (kubectl apply --server-side -f -), and name the ConfigMap in the policy's
+    inUse.referencesConfigMapRef.
+
+    Reads the cluster of the kubeconfig, or its own in a pod, as the operator does: everything that names images,
+    history included, or nothing where something cannot be read.
+    """
+    from registry_cleanup.application import images_in_use
+    from registry_cleanup.cluster import NoClusterError
+    from registry_cleanup.kube.in_use.doubt import without_verdict
+    from registry_cleanup.kube.in_use.listing import TooLargeError
+    from registry_cleanup.ports import RunError
+
+    logging.getLogger().addHandler(logging.NullHandler())  # what went wrong is told once, below
+    try:
+        found = asyncio.run(images_in_use())
+        text = found.config_map(name, namespace) if output == "configmap" else "\n".join([*found.lines(), ""])
+    except NoClusterError as error:
+        raise CommandError(f"no cluster: {error}", Exit.CLUSTER) from error
+    except RunError as error:
+        raise CommandError(without_verdict(error), Exit.CLUSTER) from error
+    except TooLargeError as error:
+        raise CommandError(str(error), Exit.FAILED) from error
+    for note in found.notes:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(text, nl=False)

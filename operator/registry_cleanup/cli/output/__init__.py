@@ -1,0 +1,1 @@
+"""How plans and reports are printed: a table for people, documents for scripts, and the page for the browser."""

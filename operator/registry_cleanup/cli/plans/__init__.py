@@ -1,0 +1,1 @@
+"""Plans and reports as a person asks for them: of which policy, what they say, and what differs."""

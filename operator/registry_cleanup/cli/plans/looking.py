@@ -1,0 +1,63 @@
+"""What all commands have in common that only look: the order to plan, what is published, and what nobody protects."""
+
+from __future__ import annotations
+
+import secrets
+
+import click
+
+from registry_cleanup.cli.exits import CommandError, Exit
+from registry_cleanup.cli.plans.policies import Loaded
+from registry_cleanup.cli.plans.reports import CONFIG_MAPS_RULE
+from registry_cleanup.domain.published import Published
+from registry_cleanup.domain.run import RunOrder, Trigger
+from registry_cleanup.kube.plans import ConfigMapPlans
+from registry_cleanup.kube.spec import ParsedPolicy
+from registry_cleanup.ports import RunError
+from registry_cleanup.session import Session
+
+# What is published is good to know, but no reason to wait for minutes.
+_PUBLISHED_WITHIN = 10.0
+
+
+def order_to_plan(session: Session) -> RunOrder:
+    """Return the order of a run that only plans, now."""
+    now = session.clock.now()
+    return RunOrder(f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", Trigger.REQUEST, plan_only=True, start=now)
+
+
+def check_in_use(session: Session, policy: ParsedPolicy, *, in_use: bool, otherwise: str) -> None:
+    """Say loudly that nothing in use is protected, where it was said not to look (`in_use` is false).
+
+    Raises:
+        CommandError: there is no cluster to look at; `otherwise` says what can be done with --no-in-use instead.
+    """
+    if not policy.policy.in_use.enabled:
+        return
+    if not in_use:
+        warning = "images that run in the cluster are not protected here, and a plan's hash is not the operator's"
+        click.echo(f"Warning: --no-in-use: {warning}", err=True)
+    elif session.cluster is None:
+        message = (
+            "the policy protects what a cluster uses, and there is no cluster to ask: name one with --kubeconfig or "
+            f"--context; or {otherwise} without looking, with --no-in-use; or write inUse: {{enabled: false}} into the "
+            "policy"
+        )
+        raise CommandError(message, Exit.CLUSTER)
+
+
+async def published_plan(session: Session, loaded: Loaded) -> Published | None:
+    """Return what the operator published of the policy, as far as the person may read it."""
+    policy, resource = loaded.policy, loaded.resource
+    if session.cluster is None or resource is None or policy.uid != resource["metadata"]["uid"]:
+        return None
+    plans = ConfigMapPlans(
+        session.cluster.api, policy.namespace, policy.name, policy.uid, "you", retry_for=_PUBLISHED_WITHIN
+    )
+    try:
+        return await plans.load()
+    except RunError as error:
+        right = f"; a role grants it with: {CONFIG_MAPS_RULE}" if error.failure.reason == "PlanStoreForbidden" else ""
+        note = f"the published plan cannot be read ({error.failure.reason}), so every tag counts as new here{right}"
+        click.echo(f"Note: {note}", err=True)
+        return None

@@ -1,0 +1,128 @@
+"""What is told of a plan or a report as a whole: whose it is, what it came to, and what holds it back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from registry_cleanup.domain.report import Line
+from registry_cleanup.domain.run import Failure, RunReport
+from registry_cleanup.kube.spec import ParsedPolicy
+from registry_cleanup.kube.status import PolicyStatus, rfc3339
+
+# Of the JSON and YAML that `plan` and `report` print: another one where a script that reads it would break.
+API_VERSION = "cli.registrycleanup.dev/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A plan or a report without its lines.
+
+    Attributes:
+        kind: `Plan` or `Report`.
+        policy: whose, with `namespace`, `name`, `uid` and where it is `from`.
+        run: that made it.
+        plan: its hash and totals.
+        failures: of the run and of single repositories.
+    """
+
+    kind: str
+    policy: Mapping[str, str]
+    run: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    failures: Sequence[Mapping[str, str]]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON prints it."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": self.kind,
+            "policy": dict(self.policy),
+            "run": dict(self.run),
+            "plan": dict(self.plan),
+            "failures": [dict(failure) for failure in self.failures],
+        }
+
+
+def of_plan(policy: ParsedPolicy, where: str, head: Line, report: RunReport, *, published: bool) -> Summary:
+    """Return what is told of a plan that was just made, and whether an earlier one of the policy is published."""
+    plan, waiting = report.plan, report.waiting
+    run = {
+        "id": report.order.id,
+        "registry": head["registry"],
+        "phase": report.phase.value,
+        "planOnly": report.order.plan_only,
+        "startTime": rfc3339(report.order.start),
+        "completionTime": rfc3339(report.completion),
+        "message": report.message,
+        "counts": _camel(asdict(report.counts)),
+        "keptByReason": dict(sorted(report.kept_by_reason.items())),
+    }
+    totals: dict[str, Any] = {"hash": head["plan"], "generatedAt": head["generatedAt"]}
+    if plan is not None:
+        totals |= {
+            "published": published,
+            "prunableFrom": rfc3339(plan.prunable_from),
+            "deletions": plan.deletions,
+            "reclaimableBytes": plan.reclaimable,
+            "untaggedManifests": plan.untagged,
+        }
+    if waiting is not None:
+        totals["waiting"] = {
+            "exceeded": list(waiting.exceeded),
+            "approvalRequired": waiting.approval,
+            "unapproved": waiting.unapproved,
+            "dryRun": policy.dry_run,
+            "suspended": policy.suspend,
+        }
+    failures = [_failure(failure) for failure in report.failures]
+    return Summary("Plan", _whose(policy.namespace, policy.name, policy.uid, where), run, _known(totals), failures)
+
+
+def of_report(namespace: str, name: str, uid: str, head: Line, status: PolicyStatus) -> Summary:
+    """Return what is told of the report that a policy's status refers to."""
+    run: dict[str, Any] = {"id": head["run"], "registry": head["registry"], "planOnly": head["planOnly"]}
+    last = status.last_run
+    if last is not None and last.id == head["run"]:
+        run |= {
+            "trigger": last.trigger.value,
+            "phase": last.phase.value,
+            "startTime": last.start_time,
+            "completionTime": last.completion_time,
+            "message": last.message,
+            "counts": None if last.counts is None else last.counts.as_json(),
+            "keptByReason": last.kept_by_reason,
+        }
+    totals = {
+        "hash": head["plan"],
+        "generatedAt": head["generatedAt"],
+        "reclaimableBytes": head["reclaimableBytesEstimate"],
+    }
+    if status.plan is not None and status.plan.hash == head["plan"]:
+        totals |= {
+            "prunableFrom": status.plan.prunable_from,
+            "deletions": status.plan.deletions,
+            "untaggedManifests": status.plan.untagged_manifests,
+        }
+    whose = _whose(namespace, name, uid, f"policy {namespace}/{name}")
+    return Summary("Report", whose, _known(run), _known(totals), ())
+
+
+def _whose(namespace: str, name: str, uid: str, where: str) -> Mapping[str, str]:
+    return {"namespace": namespace, "name": name, "uid": uid, "from": where}
+
+
+def _failure(failure: Failure) -> Mapping[str, str]:
+    told = {"reason": failure.reason, "message": failure.message}
+    return told if failure.repository is None else {"repository": failure.repository, **told}
+
+
+def _camel(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {to_camel(key): value for key, value in values.items()}
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,319 @@
+"""The course of `run`: a plan that is published and shown, a question, and a run that prunes."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from registry_cleanup.cli.asking import says_yes
+from registry_cleanup.cli.exits import CommandError, Exit
+from registry_cleanup.cli.output.words import count
+from registry_cleanup.cli.plans.policies import Loaded, load
+from registry_cleanup.cli.progress import progress
+from registry_cleanup.cli.running.holding import Hold, Past, Wish, exit_of, fewer_references, going_now, hold_of
+from registry_cleanup.cli.running.local_plans import LocalPlans, Memory, fingerprint
+from registry_cleanup.cli.running.showing import Shown, ending, print_document, show_outcomes, show_plan, tell
+from registry_cleanup.cli.running.still import PolicyFile, StillWanted, is_live
+from registry_cleanup.cli.running.stopping import Stopping
+from registry_cleanup.cli.working import work
+from registry_cleanup.clock import SystemClock
+from registry_cleanup.domain.deletion import ItemOutcome, Outcome, UntaggedOutcome
+from registry_cleanup.domain.report import FullReport, read_report
+from registry_cleanup.domain.run import Phase, RunOrder, RunReport, Trigger
+from registry_cleanup.domain.tenancy import PLAN_ONLY
+from registry_cleanup.kube.api import APIError, right_to_policies
+from registry_cleanup.kube.spec import ParsedPolicy
+from registry_cleanup.logins.options import ClusterOptions, LoginOptions
+from registry_cleanup.session import Session, open_session
+from registry_cleanup.settings import Settings, read_settings
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What became of what was to go, as it is told: also of a run that does not come to its end.
+
+    Attributes:
+        gone_already: number of tags that somebody else had taken away.
+    """
+
+    gone_already: int = 0
+    _items: dict[str, list[ItemOutcome | UntaggedOutcome]] = field(default_factory=dict)
+
+    def add(self, repository: str, outcome: ItemOutcome | UntaggedOutcome) -> None:
+        """Take note of one."""
+        self._items.setdefault(repository, []).append(outcome)
+        self.gone_already += isinstance(outcome, ItemOutcome) and outcome.outcome is Outcome.ALREADY_GONE
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return them as lines of a report."""
+        report = FullReport(None)
+        for repository, outcomes in self._items.items():
+            report.outcomes(repository, outcomes)
+        return [line for line in read_report(report.compressed({})[0]) if line["type"] != "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a person typed.
+
+    Attributes:
+        file: with the policy.
+        name: of the policy in it; None where there is one only.
+        login, cluster: who is at work, and where.
+        wish: whether to ask, and what is approved.
+        as_json: whether the final report is printed as a document.
+    """
+
+    file: Path
+    name: str | None
+    login: LoginOptions
+    cluster: ClusterOptions
+    wish: Wish
+    as_json: bool
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody is asked before anything is pruned."""
+        return self.wish.asks and not self.wish.yes and self.wish.approve is None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A plan that was made and published.
+
+    Attributes:
+        policy: as it is run.
+        where: it is from.
+        store: of its plans, which is held.
+        report: of the run that planned.
+        past: what was known before.
+        file: how it was before anything was read.
+        memory: of the last run, with the spec of this one.
+    """
+
+    policy: ParsedPolicy
+    where: str
+    store: LocalPlans
+    report: RunReport
+    past: Past
+    file: PolicyFile
+    memory: Memory
+
+    @property
+    def hash(self) -> str | None:
+        """Of the plan."""
+        return None if self.report.plan is None else self.report.plan.hash
+
+    @cached_property
+    def shown(self) -> Shown:
+        """The plan, as it is shown."""
+        return Shown.of(self.policy, self.where, self.report, self.store.content)
+
+    def shown_after(self, report: RunReport) -> Shown:
+        """Return what became of it, as it is shown."""
+        return Shown.of(self.policy, self.where, report, self.store.content)
+
+    @property
+    def references(self) -> int | None:
+        """Number of references in use, by a look that a person has accepted, should it have been in doubt."""
+        scan = self.report.scan
+        return self.past.references if scan is None or scan.disabled else scan.references
+
+
+def run(call: Call) -> Exit:
+    """Do it all, and return the exit code; raise `CommandError`."""
+    settings = read_settings()
+    with ExitStack() as stack:
+        try:
+            plan = work(_planned(call, settings, stack))
+            # Whoever is asked has to see it, wherever the result goes.
+            show_plan(plan.shown, to_stderr=call.as_json or (call.asks and not sys.stdout.isatty()))
+            hold = hold_of(plan.policy, plan.report, call.wish, plan.past, withheld=_withheld(settings))
+            if hold is None and call.asks and not says_yes(_question(plan)):
+                hold = Hold("Nothing was pruned: the answer was not yes.")
+        except KeyboardInterrupt as error:
+            raise _nothing_pruned("Ctrl-C") from error
+        if hold is not None:
+            if call.as_json:
+                print_document(plan.shown)
+            tell(hold.message or f"Nothing was pruned: {plan.report.message}")
+            return hold.code
+        # Whoever answered has seen no limit that speaks against it, so that none is approved with it.
+        exceeded = plan.report.waiting is not None and bool(plan.report.waiting.exceeded)
+        approval = plan.hash if call.asks and not exceeded else call.wish.approve
+        stack.enter_context(plan.store.registry_held(plan.policy.registry.url or "OpenShift", _now()))
+        return _prune(call, settings, plan, approval)
+
+
+# The plan
+
+
+async def _planned(call: Call, settings: Settings, stack: ExitStack) -> _Plan:
+    """Make the plan and publish it; hold the policy until `stack` ends."""
+    file = PolicyFile(call.file)
+    stopping = Stopping(tell)
+    try:
+        with stopping.listening():
+            async with open_session(settings, call.login, call.cluster, needs_cluster=False) as session:
+                loaded = await load(session, call.file, call.name, call.cluster)
+                await _refuse_live(session, loaded)
+                # Nobody in the cluster knows of this run: it gives way to every policy that prunes there.
+                policy = replace(loaded.policy, created=session.clock.now())
+                store = LocalPlans(policy.uid, tell)
+                stack.enter_context(store.held(session.clock.now()))
+                memory = store.memory()
+                spec = fingerprint(loaded.spec)
+                past = Past(memory.spec == spec, memory.references if memory.spec == spec else None)
+                order = _order(session, policy, memory, plan_only=True)
+                report = await session.run(policy, order, store, follow=progress())
+    except asyncio.CancelledError as error:
+        raise _nothing_pruned(stopping.signal or "Ctrl-C") from error
+    plan = _Plan(policy, loaded.where, store, report, past, file, replace(memory, spec=spec))
+    if fewer_references(report, past) is None:
+        plan = replace(plan, memory=replace(plan.memory, references=plan.references))
+    if report.plan is None:
+        raise _failed(report)
+    if report.phase in (Phase.SUCCEEDED, Phase.PARTIAL):  # else it was not published
+        store.remember(plan.memory)
+    return plan
+
+
+async def _refuse_live(session: Session, loaded: Loaded) -> None:
+    """Refuse a policy that prunes in the cluster: its operator would do the same at the same time."""
+    policy, resource = loaded.policy, loaded.resource
+    try:
+        live = [(each.namespace, each.name) for each in await session.live() if each.uid == policy.uid]
+    except APIError as error:
+        message = f"which policies prune in the cluster cannot be read, so nothing was done: {error}"
+        raise CommandError(f"{message}{right_to_policies(error)}", Exit.CLUSTER) from error
+    if resource is not None and is_live(resource):
+        live.insert(0, (policy.namespace, policy.name))
+    if live:
+        namespace, name = live[0]
+        message = (
+            f"policy {namespace}/{name} prunes in the cluster (neither dryRun nor suspend), so its operator runs it; "
+            f"nothing was done. Ask it to: registry-cleanup request {name} -n {namespace}"
+        )
+        raise CommandError(message, Exit.HELD_BACK)
+    if policy.suspend:
+        raise CommandError("nothing was done: the policy has suspend: true, so it does not run", Exit.HELD_BACK)
+
+
+def _order(session: Session, policy: ParsedPolicy, memory: Memory, *, plan_only: bool) -> RunOrder:
+    now = session.clock.now()
+    return RunOrder(
+        f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+        Trigger.REQUEST,
+        plan_only,
+        now,
+        deadline=now + policy.timeout,
+        first_repository=memory.next_repository,
+    )
+
+
+def _question(plan: _Plan) -> str:
+    report = plan.report
+    if (fewer := fewer_references(report, plan.past)) is not None:
+        tell(f"Beware: {fewer}. A look that missed something would let go what runs.")
+    for conflict in report.conflicts or ():
+        tell(f"Note: policy {conflict.namespace}/{conflict.name} prunes at this registry, too.")
+    tags, repositories = going_now(plan.policy, report), _repositories(plan)
+    upto = "up to " if report.waiting is not None and report.waiting.exceeded else ""
+    where = plan.policy.registry.url or "OpenShift's registry"
+    return f"Prune {upto}{count(tags, 'tag')} in {count(repositories, 'repository', 'repositories')} of {where}?"
+
+
+def _repositories(plan: _Plan) -> int:
+    """Return in how many repositories anything may go now."""
+    waits = plan.policy.policy.grace_period
+    held = (
+        {(line["repository"], line["tag"]) for line in plan.shown.lines if line["type"] == "held"} if waits else set()
+    )
+    return len(
+        {
+            line["repository"]
+            for line in plan.shown.lines
+            if line["type"] == "tag" and line["verdict"] == "Prune" and (line["repository"], line["tag"]) not in held
+        }
+    )
+
+
+def _withheld(settings: Settings) -> str | None:
+    return f"the setting {PLAN_ONLY} lets no policy prune" if settings.plan_only else None
+
+
+# Pruning
+
+
+def _prune(call: Call, settings: Settings, plan: _Plan, approval: str | None) -> Exit:
+    """Prune what both plans contain, and tell what became of it, whatever goes wrong on the way."""
+    outcomes = Outcomes()
+    plan.store.content = b""  # from now on that of this run, or of none
+    stopping = Stopping(tell)
+    try:
+        report = work(_pruned(call, settings, plan, approval, stopping, outcomes))
+    except BaseException as error:
+        # Also where something broke that nobody foresaw: what was done is told first.
+        show_outcomes(outcomes.lines(), to_stderr=call.as_json)
+        if isinstance(error, KeyboardInterrupt):
+            raise CommandError("ended by Ctrl-C", Exit.INTERRUPTED) from error
+        raise
+    shown = plan.shown_after(report)
+    if call.as_json:
+        print_document(shown)
+    else:
+        show_outcomes(shown.lines or outcomes.lines())
+    tell(ending(report))
+    return exit_of(report, signalled=stopping.signal is not None, gone_already=outcomes.gone_already)
+
+
+async def _pruned(
+    call: Call, settings: Settings, plan: _Plan, approval: str | None, stopping: Stopping, outcomes: Outcomes
+) -> RunReport:
+    policy = plan.policy
+    try:
+        with stopping.listening():
+            async with open_session(settings, call.login, call.cluster, needs_cluster=False) as session:
+                api = session.cluster.api if session.cluster is not None else None
+                order = replace(
+                    _order(session, policy, plan.memory, plan_only=False),
+                    approval=approval,
+                    references_before=plan.references,
+                )
+                report = await session.run(
+                    policy,
+                    order,
+                    plan.store,
+                    stopping.halt,
+                    stopping.following(progress()),
+                    still=StillWanted(plan.file, api, policy.namespace, policy.name, session.clock),
+                    ended=outcomes.add,
+                )
+                stopping.over()  # a signal that comes after the run must not take its report away
+    except asyncio.CancelledError as error:
+        if stopping.given_up:
+            message = "ended at once: what was sent last to the registry was not verified; the tags above are done"
+            raise CommandError(message, Exit.INTERRUPTED) from error
+        raise _nothing_pruned(stopping.signal or "Ctrl-C") from error
+    plan.store.remember(replace(plan.memory, references=plan.references, next_repository=report.next_repository))
+    return report
+
+
+def _nothing_pruned(signal: str) -> CommandError:
+    return CommandError(f"ended by {signal}: nothing was pruned", Exit.INTERRUPTED)
+
+
+def _failed(report: RunReport) -> CommandError:
+    """Return why no plan came about."""
+    return CommandError(f"no plan came about, and nothing was pruned: {report.message}", exit_of(report))
+
+
+def _now() -> datetime:
+    return SystemClock().now()

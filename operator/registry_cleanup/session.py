@@ -1,0 +1,276 @@
+"""What one command of a person works with: the engine of the operator, with that person's logins and kubeconfig."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from kubernetes.aio import client
+
+from registry_cleanup.claims import ClaimBook, RunClaims
+from registry_cleanup.clock import SystemClock
+from registry_cleanup.cluster import NoClusterError, cluster_client
+from registry_cleanup.connector import Connector, OpenStreams, Streams
+from registry_cleanup.domain.inventory import Needs
+from registry_cleanup.domain.run import Failure, RunOrder, RunReport
+from registry_cleanup.domain.situation import Situation
+from registry_cleanup.domain.tenancy import ALLOW_INSECURE, Bounds
+from registry_cleanup.examination import Examined, examine
+from registry_cleanup.kube.api import KubernetesAPI, NotThereError
+from registry_cleanup.kube.in_use.workloads import Looks
+from registry_cleanup.kube.raw import RawAPI
+from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
+from registry_cleanup.kubeconfig import KubeconfigLogin
+from registry_cleanup.listers import Listers
+from registry_cleanup.live_policies import LivePolicies, all_policies
+from registry_cleanup.logins.options import ClusterOptions, LoginOptions
+from registry_cleanup.logins.personal import PersonalLogin
+from registry_cleanup.narrator import Follow, unfollowed
+from registry_cleanup.openshift.rights import Subject
+from registry_cleanup.personal_world import Ended, HaltGuard, NoRivals, Still, ToldAudit, Unlooked, Unseen
+from registry_cleanup.ports import (
+    PlanStore,
+    Registry,
+    Rivals,
+    RunError,
+    Workloads,
+    World,
+)
+from registry_cleanup.rivals import PolicyRivals, SameRegistry
+from registry_cleanup.runner import Runner
+from registry_cleanup.settings import Settings
+
+_NO_STREAMS = Failure(
+    "NoCluster",
+    "this is OpenShift's registry, whose tags are image streams, and there is no cluster to ask for them: name it with "
+    "--kubeconfig or --context",
+    mendable=True,
+)
+_SECURE_ONLY = Failure("NotAllowed", f"--insecure is not allowed by the setting {ALLOW_INSECURE}", mendable=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster of a person's kubeconfig, with that person's rights.
+
+    Attributes:
+        api, raw: two ways to ask it.
+        client: what both ask through.
+    """
+
+    api: KubernetesAPI
+    raw: RawAPI
+    client: client.ApiClient
+
+    def login(self, namespaces: Sequence[str]) -> KubeconfigLogin:
+        """Return what the kubeconfig gives to logins; in `namespaces` there may be image streams."""
+        return KubeconfigLogin(self.api, self.raw, self.client, namespaces)
+
+
+class Session:
+    """Runs policies, and opens registries, for one command.
+
+    Attributes:
+        clock: the time of day.
+        cluster: None where there is none.
+    """
+
+    def __init__(self, settings: Settings, login: LoginOptions, cluster: Cluster | None) -> None:
+        self.clock = SystemClock()
+        self.cluster = cluster
+        self._settings = settings
+        self._login = login
+        self._connector = Connector(self.clock, settings.bounds, settings.concurrent_requests, settings.max_concurrency)
+        self._claims = ClaimBook()
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the settings allow every policy."""
+        return self._settings.bounds
+
+    @asynccontextmanager
+    async def connect(self, policy: ParsedPolicy) -> AsyncIterator[Registry]:
+        """Open the registry of `policy` with the person's login; raise `RunError`."""
+        async with self._open(policy, self._login) as registry:
+            yield registry
+
+    @asynccontextmanager
+    async def _open(
+        self, policy: ParsedPolicy, options: LoginOptions, *, anonymous: bool = False
+    ) -> AsyncIterator[Registry]:
+        spec = policy.registry
+        of_policy = {
+            "secretRef": spec.secret_ref,
+            "serviceAccountName": spec.service_account_name,
+            "caConfigMapRef": spec.ca_config_map_ref,
+        }
+        house = None if self.cluster is None else self.cluster.login(_namespaces(policy))
+        login = PersonalLogin(
+            options,
+            spec.url,
+            insecure=spec.insecure,
+            cluster=house,
+            namespace=policy.namespace,
+            trusted=self._settings.token_hosts,
+            of_policy=[name for name, value in of_policy.items() if value is not None],
+            anonymous=anonymous,
+        )
+        if options.insecure and not spec.insecure:
+            if not self._settings.bounds.allow_insecure:
+                raise RunError(_SECURE_ONLY)
+            policy = replace(policy, registry=spec.model_copy(update={"insecure": True}))
+        streams = _NO_STREAMS if house is None else _streams(login, house)
+        async with self._connector.open(policy, login, streams) as registry:
+            yield registry
+
+    def listers(self) -> Listers:
+        """Return what opens registries only to look at them; raise `RunError` where the options are not allowed."""
+        if self._login.insecure and not self._settings.bounds.allow_insecure:
+            raise RunError(_SECURE_ONLY)
+        house = None if self.cluster is None else self.cluster.login
+        return Listers(self._connector, self._login, self._settings.token_hosts, house)
+
+    def _elsewhere(self, policy: ParsedPolicy) -> Callable[[ParsedPolicy], AbstractAsyncContextManager[Registry]]:
+        """Return what opens the registries of other policies: what was said for that of `policy` is not for theirs."""
+
+        def connect(other: ParsedPolicy) -> AbstractAsyncContextManager[Registry]:
+            if other.registry.url == policy.registry.url:
+                return self._open(other, self._login)
+            # Nor may a policy of others send this person's logins over connections that anybody can read.
+            return self._open(other, self._login.elsewhere(), anonymous=other.registry.insecure)
+
+        return connect
+
+    async def run(
+        self,
+        policy: ParsedPolicy,
+        order: RunOrder,
+        store: PlanStore,
+        halt: Callable[[], str | None] = lambda: None,
+        follow: Follow = unfollowed,
+        *,
+        in_use: bool = True,
+        still: Still | None = None,
+        ended: Ended | None = None,
+    ) -> RunReport:
+        """Run `policy` once; whatever goes wrong is told in the report.
+
+        Args:
+            policy: which.
+            order: what to do.
+            store: of its published plan and of the full report.
+            halt: says why the run must stop, as soon as it must.
+            follow: tells of the run while it goes on.
+            in_use: whether what the cluster uses is looked at, where the policy wants that.
+            still: asked before each deletion; raises `InterruptedRunError` where the policy is not to prune any more.
+            ended: told of each outcome at once, whatever becomes of the run.
+        """
+        guard = HaltGuard(halt, self._clock_offset, still)
+        world = World(
+            guard,
+            ToldAudit(policy, order, ended),
+            self.clock,
+            store,
+            self._workloads(policy, in_use=in_use),
+            self._rivals(policy, order),
+            RunClaims(self._claims, policy.name, nullcontext, guard.unless_halted),
+        )
+        runner = Runner(policy.policy, lambda: self.connect(policy), world)
+        async with follow(runner.snapshot):
+            return await runner.run(order)
+
+    async def _clock_offset(self) -> timedelta | None:
+        """Return the API server's clock minus ours; None without a cluster, or where it does not tell."""
+        if self.cluster is None:
+            return None
+        date = await self.cluster.api.date()
+        return None if date is None else date - self.clock.now()
+
+    async def live(self, since: datetime | None = None) -> Sequence[ParsedPolicy]:
+        """Return the policies that prune in the cluster; raise `APIError` where they cannot be read."""
+        if self.cluster is None:
+            return ()
+        raw = self.cluster.raw
+        return await LivePolicies(lambda: _policies(raw), parse_policy, self.clock).read(since)
+
+    async def examine(
+        self,
+        policy: ParsedPolicy,
+        order: RunOrder,
+        repository: str,
+        closer: Callable[[Situation, Needs], Needs],
+        *,
+        in_use: bool = True,
+    ) -> Examined:
+        """Read one repository as a run of `policy` would, and what `closer` wants besides; raise `RunError`."""
+        looks = self._workloads(policy, in_use=in_use and policy.policy.in_use.enabled)
+        async with self.connect(policy) as registry:
+            return await examine(
+                registry, self.clock, policy.policy, looks, self._rivals(policy, order), order, repository, closer
+            )
+
+    def _workloads(self, policy: ParsedPolicy, *, in_use: bool) -> Workloads:
+        if not in_use:
+            return Unlooked()
+        if self.cluster is None:
+            return Unseen()
+        looks = Looks(self.cluster.raw, self.cluster.api.config_map_data, self.clock)
+        return looks.for_policy(policy.policy.in_use, policy.namespace)
+
+    def _rivals(self, policy: ParsedPolicy, order: RunOrder) -> Rivals:
+        if self.cluster is None:
+            return NoRivals()
+        raw, api = self.cluster.raw, self.cluster.api
+        live = LivePolicies(lambda: _policies(raw), parse_policy, self.clock)
+        since = None if order.plan_only else order.start
+        return PolicyRivals(
+            policy,
+            lambda: live.read(since),
+            SameRegistry(self._elsewhere(policy), api.openshift_registry, self.clock),
+        )
+
+
+@asynccontextmanager
+async def open_session(
+    settings: Settings, login: LoginOptions, cluster: ClusterOptions, *, needs_cluster: bool
+) -> AsyncIterator[Session]:
+    """Open a session, with the cluster if there is one; raise `NoClusterError` if one is needed and there is none."""
+    async with AsyncExitStack() as stack:
+        found: Cluster | None = None
+        try:
+            api_client = await stack.enter_async_context(cluster_client(cluster.kubeconfig, cluster.context))
+            found = Cluster(KubernetesAPI(api_client), RawAPI(api_client), api_client)
+        except NoClusterError:
+            # Who names a kubeconfig or a context means it.
+            if needs_cluster or cluster.kubeconfig is not None or cluster.context is not None:
+                raise
+        yield Session(settings, login, found)
+
+
+def _namespaces(policy: ParsedPolicy) -> list[str]:
+    """Return the namespaces whose image streams a policy selects by name, with its own."""
+    named = {glob.text.partition("/")[0] for glob in policy.policy.repositories.include}
+    return [policy.namespace, *sorted(name for name in named if not set(name) & set("*?[{"))]
+
+
+def _streams(login: PersonalLogin, house: KubeconfigLogin) -> OpenStreams:
+    """Return the way to the image streams of the kubeconfig's cluster, for its own registry and no other."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Streams]:
+        await login.expect_own_registry()
+        yield Streams(house.client, Subject.user(await house.user()), login.known_as)
+
+    return opened
+
+
+async def _policies(raw: RawAPI) -> AsyncIterator[dict[str, Any]]:
+    """Yield all policies of the cluster; none where it does not serve them."""
+    try:
+        async for body in all_policies(raw):
+            yield body
+    except NotThereError:
+        return

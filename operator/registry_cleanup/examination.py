@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.conflict import Rival
+from registry_cleanup.domain.course import Snapshot, Stage
 from registry_cleanup.domain.deletion import DeletionSupport
 from registry_cleanup.domain.in_use import InUse
 from registry_cleanup.domain.inventory import Needs
@@ -37,6 +38,16 @@ async def situate(
         repository, lambda tags: asked(policy, rivals, repository, tags, unit, in_use, now), {}
     )
     return Situation(policy, inventory, unit, now, in_use, tuple(rivals))
+
+
+def snapshot_of_one(registry: Registry) -> Snapshot:
+    """Return what the reading of a single repository has come to so far."""
+    tags, read = registry.readings.tags_of_all(1), registry.readings.tags_read
+    if tags is None:
+        return Snapshot(Stage.LOOKING, requests=registry.requests)
+    return Snapshot(
+        Stage.PLANNING, 1, 0, tags, read, share=min(read / tags, 1.0) if tags else None, requests=registry.requests
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.run import Failure, RunOrder, RunReport
 from registry_cleanup.domain.situation import Situation
 from registry_cleanup.domain.tenancy import ALLOW_INSECURE, Bounds
-from registry_cleanup.examination import Examined, examine
-from registry_cleanup.kube.api import KubernetesAPI, NotThereError
+from registry_cleanup.examination import Examined, examine, snapshot_of_one
+from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, NotThereError, right_to_policies
 from registry_cleanup.kube.in_use.workloads import Looks
 from registry_cleanup.kube.raw import RawAPI
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
@@ -49,6 +49,10 @@ _NO_STREAMS = Failure(
     "--kubeconfig or --context",
     mendable=True,
 )
+_UNKNOWN_RIVALS = (
+    "you may not list the policies of all namespaces, so it is not known whether an older one prunes the same "
+    "repositories, where this one would keep everything"
+)
 _SECURE_ONLY = Failure("NotAllowed", f"--insecure is not allowed by the setting {ALLOW_INSECURE}", mendable=True)
 
 
@@ -76,11 +80,13 @@ class Session:
     Attributes:
         clock: the time of day.
         cluster: None where there is none.
+        notes: what a person should know of what could not be looked at.
     """
 
     def __init__(self, settings: Settings, login: LoginOptions, cluster: Cluster | None) -> None:
         self.clock = SystemClock()
         self.cluster = cluster
+        self.notes: list[str] = []
         self._settings = settings
         self._login = login
         self._connector = Connector(self.clock, settings.bounds, settings.concurrent_requests, settings.max_concurrency)
@@ -202,12 +208,13 @@ class Session:
         order: RunOrder,
         repository: str,
         closer: Callable[[Situation, Needs], Needs],
+        follow: Follow = unfollowed,
         *,
         in_use: bool = True,
     ) -> Examined:
         """Read one repository as a run of `policy` would, and what `closer` wants besides; raise `RunError`."""
         looks = self._workloads(policy, in_use=in_use and policy.policy.in_use.enabled)
-        async with self.connect(policy) as registry:
+        async with self.connect(policy) as registry, follow(lambda: snapshot_of_one(registry)):
             return await examine(
                 registry, self.clock, policy.policy, looks, self._rivals(policy, order), order, repository, closer
             )
@@ -226,11 +233,19 @@ class Session:
         raw, api = self.cluster.raw, self.cluster.api
         live = LivePolicies(lambda: _policies(raw), parse_policy, self.clock)
         since = None if order.plan_only else order.start
-        return PolicyRivals(
-            policy,
-            lambda: live.read(since),
-            SameRegistry(self._elsewhere(policy), api.openshift_registry, self.clock),
-        )
+
+        async def read() -> Sequence[ParsedPolicy]:
+            try:
+                return await live.read(since)
+            except ForbiddenError as error:
+                # Who only looks may well be told without: nothing is pruned by it.
+                if not order.plan_only:
+                    raise
+                self.notes.append(f"{_UNKNOWN_RIVALS}{right_to_policies(error)}")
+                return ()
+
+        same = SameRegistry(self._elsewhere(policy), api.openshift_registry, self.clock)
+        return PolicyRivals(policy, read, same)
 
 
 @asynccontextmanager

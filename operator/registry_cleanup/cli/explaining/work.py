@@ -9,8 +9,9 @@ from pathlib import Path
 
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.explaining.reference import Reference, read_reference
-from registry_cleanup.cli.plans.looking import check_in_use, order_to_plan, published_plan
+from registry_cleanup.cli.plans.looking import check_in_use, order_to_plan, published_plan, tell_notes
 from registry_cleanup.cli.plans.policies import load
+from registry_cleanup.cli.progress import progress
 from registry_cleanup.domain.closer_look import closer_look
 from registry_cleanup.domain.explanation import Explanation, explain, tags_on
 from registry_cleanup.domain.inventory import Needs
@@ -93,7 +94,10 @@ async def examined(asked: Asked) -> Found:
         def closer(planned: Situation, read: Needs) -> Needs:
             return closer_look(planned, read, tags, reference.digest)
 
-        found = await session.examine(policy, order_to_plan(session), reference.repository, closer, in_use=asked.in_use)
+        found = await session.examine(
+            policy, order_to_plan(session), reference.repository, closer, progress(), in_use=asked.in_use
+        )
+        tell_notes(session)
         planned, known = found.planned, found.known
         if planned is None or known is None:
             raise _no_repository(reference, found)

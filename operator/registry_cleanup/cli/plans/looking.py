@@ -46,6 +46,12 @@ def check_in_use(session: Session, policy: ParsedPolicy, *, in_use: bool, otherw
         raise CommandError(message, Exit.CLUSTER)
 
 
+def tell_notes(session: Session) -> None:
+    """Tell what could not be looked at."""
+    for note in session.notes:
+        click.echo(f"Note: {note}", err=True)
+
+
 async def published_plan(session: Session, loaded: Loaded) -> Published | None:
     """Return what the operator published of the policy, as far as the person may read it."""
     policy, resource = loaded.policy, loaded.resource

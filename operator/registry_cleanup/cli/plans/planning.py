@@ -13,7 +13,7 @@ from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.output.printed import Printed
 from registry_cleanup.cli.plans.difference import Baseline, Difference, baseline_of, compare, planned
 from registry_cleanup.cli.plans.findings import View
-from registry_cleanup.cli.plans.looking import check_in_use, order_to_plan, published_plan
+from registry_cleanup.cli.plans.looking import check_in_use, order_to_plan, published_plan, tell_notes
 from registry_cleanup.cli.plans.policies import Loaded, load
 from registry_cleanup.cli.plans.reports import report_lines
 from registry_cleanup.cli.plans.summary import of_plan
@@ -69,6 +69,7 @@ async def make(asked: Asked, view: View) -> Printed:
         if published is not None:
             store.published = published
         report = await session.run(loaded.policy, order_to_plan(session), store, follow=progress(), in_use=asked.in_use)
+        tell_notes(session)
         if not store.content:
             raise _no_plan(loaded, report)
         head, *lines = await asyncio.to_thread(lambda: list(read_report(store.content)))

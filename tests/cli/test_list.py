@@ -516,12 +516,6 @@ def test_a_wide_terminal_shows_everything(person: Person) -> None:
     assert any(line.startswith("└─ signature sha256-") and "….sig" in line for line in lines)
 
 
-def test_trees_are_drawn_with_what_the_terminal_has(person: Person) -> None:
-    done = run(person.home, "list", "--tree", f"{person.host}/{_APP}", PYTHONIOENCODING="ascii")
-    assert done.returncode == 0, done.stderr
-    assert "\n|- linux/amd64" in done.stdout
-
-
 def _on_a_terminal(person: Person, columns: int, *arguments: str) -> list[str]:
     """Return what a terminal of this width shows of a listing, its progress aside."""
     ours, theirs = pty.openpty()

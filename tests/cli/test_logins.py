@@ -57,13 +57,14 @@ class Person:
                 "repositories": {"include": ["team/*"]},
                 "rules": [{"name": "all", "tags": {"include": [".*"]}, "olderThan": "1d"}],
                 "minTagsPerRepository": 0,
+                "inUse": {"enabled": False},
             },
         }
         file = self.home / "policy.json"  # which is YAML too
         file.write_text(json.dumps(policy))
         https = self.server.url.startswith("https:")
         trust: list[str | Path] = ["--certificate-authority", self.ca_file] if https else []
-        arguments = ["-f", file, "--no-in-use", *trust, *options]
+        arguments = ["-f", file, *trust, *options]
         return run(self.home, "plan", *arguments, stdin=stdin, limit=60.0, **self.variables)
 
     def keep(self, place: str, content: Mapping[str, object]) -> Path:

@@ -80,6 +80,7 @@ class Person:
                 "repositories": {"include": [f"{self.namespace.name}/*"]},
                 "rules": [{"name": "all", "tags": {"include": [".*"]}, "olderThan": "1d"}],
                 "minTagsPerRepository": 0,
+                "inUse": {"enabled": False},
             },
         }
 
@@ -88,7 +89,7 @@ class Person:
     ) -> subprocess.CompletedProcess[str]:
         file = self.home / "policy.json"
         file.write_text(json.dumps(self.policy(**registry)))
-        arguments: list[str | Path] = ["-f", file, "--no-in-use", *options]
+        arguments: list[str | Path] = ["-f", file, *options]
         if cluster:
             arguments += ["--kubeconfig", self.kubeconfig]
         return run(self.home, "plan", *arguments, stdin=stdin)

@@ -182,7 +182,7 @@ def _print_table(repositories: list[ListedRepository], shape: Shape, asked: _Ask
     from registry_cleanup.cli.listing.table import Style, repositories_table, tags_table, totals_line
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    style = Style(shape.now, width, asked.no_trunc, not _has_lines(), several)
+    style = Style(shape.now, width, asked.no_trunc, several)
     if shape.tags:
         table = tags_table(repositories, shape.sort, style, trees=shape.trees)
     else:
@@ -191,15 +191,6 @@ def _print_table(repositories: list[ListedRepository], shape: Shape, asked: _Ask
     click.echo("\n".join([*table.lines, "", totals if width is None else textwrap.fill(totals, width)]))
     if table.left_out:
         click.echo(f"Note: too narrow for {', '.join(table.left_out)}; -o json has everything", err=True)
-
-
-def _has_lines() -> bool:
-    """Say whether the output can show the lines of a tree."""
-    try:
-        "├─└│…".encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 def _tell_failures(found: Look) -> None:

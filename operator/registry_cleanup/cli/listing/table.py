@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from registry_cleanup.cli.listing.columns import Column, Fitted, fit
 from registry_cleanup.cli.listing.words import (
     UNKNOWN,
     age_text,
@@ -16,6 +15,7 @@ from registry_cleanup.cli.listing.words import (
     size_text,
     tag_text,
 )
+from registry_cleanup.cli.output.columns import Column, Fitted, fit
 from registry_cleanup.domain.listing import ListedRepository, ListedTag, Sort, totals
 from registry_cleanup.domain.trees import Node, Relation, Trees
 
@@ -28,14 +28,12 @@ class Style:
         now: the present, for ages.
         width: of the terminal; None where it is none.
         whole: whether digests, tags and times are written out.
-        ascii: whether the lines of trees have to be made of ASCII.
         with_repository: whether tags are shown with their repository, since there are several.
     """
 
     now: datetime
     width: int | None = None
     whole: bool = False
-    ascii: bool = False
     with_repository: bool = False
 
 
@@ -149,7 +147,7 @@ def _tree_rows(shown: _Shown, tags: Sequence[ListedTag]) -> Iterator[_Row]:
 
 
 def _rows_below(shown: _Shown, node: Node, indent: str) -> Iterator[_Row]:
-    fork, end, line = ("|- ", "`- ", "|  ") if shown.style.ascii else ("├─ ", "└─ ", "│  ")
+    fork, end, line = "├─ ", "└─ ", "│  "
     for number, each in enumerate(node.below, 1):
         last = number == len(node.below)
         yield _node_row(shown, each, indent + (end if last else fork))

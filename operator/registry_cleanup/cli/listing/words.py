@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from registry_cleanup.cli.output.words import DIGITS, short_digest
+from registry_cleanup.cli.output.words import size as bytes_text
 from registry_cleanup.domain.inventory import Format
 from registry_cleanup.domain.listing import ListedManifest
 from registry_cleanup.domain.reference import Digest, referrer_subject
 from registry_cleanup.domain.rules import plausible
 
 UNKNOWN = "unknown"
-_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
-# As many digits as docker shows of a digest.
-_SHORT = 12
 # What cosign's tags end with.
 _BY_SUFFIX = {"sig": "signature", "att": "attestation", "sbom": "SBOM"}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -20,14 +19,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 def size_text(size: int | None) -> str:
     """Return so many bytes in the unit that keeps it short."""
-    if size is None:
-        return UNKNOWN
-    value, unit = float(size), "B"
-    for larger in _UNITS:
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+    return UNKNOWN if size is None else bytes_text(size)
 
 
 def date_text(date: datetime | None, now: datetime, *, whole: bool = False) -> str:
@@ -58,7 +50,7 @@ def age_text(date: datetime | None, now: datetime) -> str:
 
 def digest_text(digest: Digest, *, whole: bool) -> str:
     """Return the first digits of a digest, or all of it."""
-    return digest if whole else digest.partition(":")[2][:_SHORT]
+    return digest if whole else short_digest(digest)
 
 
 def tag_text(tag: str, *, whole: bool) -> str:
@@ -67,7 +59,7 @@ def tag_text(tag: str, *, whole: bool) -> str:
         return tag
     algorithm, _, rest = tag.partition("-")
     digits, dot, suffix = rest.partition(".")
-    return f"{algorithm}-{digits[:_SHORT]}…{dot}{suffix}"
+    return f"{algorithm}-{digits[:DIGITS]}…{dot}{suffix}"
 
 
 def kind_text(manifest: ListedManifest | None, tags: tuple[str, ...]) -> str:

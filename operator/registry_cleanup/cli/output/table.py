@@ -15,16 +15,17 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 from rich.console import Console
 from rich.text import Text
 
+from registry_cleanup.cli.output.columns import Column, fit
 from registry_cleanup.cli.output.printed import Printed
-from registry_cleanup.cli.output.words import columns, count, day, safe, short_digest, size
+from registry_cleanup.cli.output.words import count, day, safe, short_digest, size
 from registry_cleanup.cli.plans.difference import Difference, Item
 from registry_cleanup.cli.plans.findings import Repository, Tag, groups
 
 # Of one group, so many tags are shown on a terminal.
 _MOST_ON_A_TERMINAL = 30
-_HEADER = ("TAG", "DATE", "SIZE", "DIGEST", "NOTE")
-# What a narrow terminal has no room for, the least important first.
-_LEAST = (3, 2, 1)
+# What a narrow terminal has no room for has the highest rank; 0 stays.
+_COLUMNS = {"TAG": 0, "DATE": 1, "SIZE": 2, "DIGEST": 3, "NOTE": 0}
+_INDENT = "    "
 # Width of what stands before a fact.
 _TITLE = 15
 # These are planned, though they stay for now.
@@ -85,10 +86,21 @@ def _tags(tags: Sequence[Tag], width: int | None) -> Iterator[Row]:
     if common:
         yield Row(f"    {common}", "warning")
     shown = [_cells(tag, "" if common is not None else _note(tag)) for tag in _first(tags, width)]
-    header, *lines = columns(_HEADER, shown, width=width, least=_LEAST, indent="    ")
+    header, *lines = _lines(_COLUMNS, shown, width)
     yield Row(header, "dim")
     yield from map(Row, lines)
     yield from _more(len(tags), width)
+
+
+def _lines(ranks: Mapping[str, int], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+    """Yield titles, of which each has its rank, and rows below them; columns that are empty everywhere are left out."""
+    shown = [
+        Column(title, cells, right=title == "SIZE", rank=rank)
+        for (title, rank), *cells in zip(ranks.items(), *rows, strict=True)
+        if any(cells)
+    ]
+    fitted = fit(shown, None if width is None else width - len(_INDENT))
+    yield from (f"{_INDENT}{line}" for line in fitted.lines)
 
 
 def _first(items: Sequence[_Shown], width: int | None) -> Sequence[_Shown]:
@@ -207,7 +219,7 @@ def _items(title: str, items: Sequence[Item], style: str, width: int | None) -> 
         return
     yield Row(f"{title} ({count(len(items), 'tag')})", style)
     shown = [(f"{item.repository}:{item.tag}", short_digest(item.digest)) for item in _first(items, width)]
-    yield from map(Row, columns(("TAG", "DIGEST"), shown, width=width, least=(1,), indent="    "))
+    yield from map(Row, _lines({"TAG": 0, "DIGEST": 1}, shown, width))
     yield from _more(len(items), width)
     yield Row("")
 

@@ -1,13 +1,10 @@
-"""Numbers, sizes, dates and digests as people read them, and columns of them."""
+"""Numbers, sizes, dates and digests as people read them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 # What a digest is called by people: as many digits as Docker shows.
-_DIGITS = 12
-_GAP = "  "
+DIGITS = 12
 
 
 def count(number: int, one: str, many: str = "") -> str:
@@ -27,7 +24,7 @@ def size(number: int) -> str:
 
 def short_digest(digest: str) -> str:
     """Return the beginning of a digest's hexadecimal digits."""
-    return digest.partition(":")[2][:_DIGITS]
+    return digest.partition(":")[2][:DIGITS]
 
 
 def day(date: str) -> str:
@@ -38,29 +35,3 @@ def day(date: str) -> str:
 def safe(text: str) -> str:
     """Return `text` without characters that would do something to a terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
-
-
-def columns(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None, least: Sequence[int], indent: str
-) -> Iterator[str]:
-    """Yield a header and rows in columns, nothing of them cut.
-
-    Args:
-        header: titles of the columns.
-        rows: as many cells in each.
-        width: of the terminal; None for any. Where it is too narrow, columns are left out.
-        least: which columns, by their places, the least important first.
-        indent: before each.
-    """
-    widths = [max(map(len, (title, *cells))) for title, *cells in zip(header, *rows, strict=True)]
-    kept = [place for place, title in enumerate(header) if any(row[place] for row in rows) or place == 0]
-    for place in least:
-        if width is None or _width(indent, widths, kept) <= width:
-            break
-        kept = [other for other in kept if other != place]
-    for row in (header, *rows):
-        yield f"{indent}{_GAP.join(row[place].ljust(widths[place]) for place in kept)}".rstrip()
-
-
-def _width(indent: str, widths: Sequence[int], kept: Sequence[int]) -> int:
-    return len(indent) + sum(widths[place] for place in kept) + len(_GAP) * (len(kept) - 1)

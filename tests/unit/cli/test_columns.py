@@ -1,6 +1,6 @@
 """Columns that fit a terminal, and are never cut elsewhere."""
 
-from registry_cleanup.cli.listing.columns import Column, fit
+from registry_cleanup.cli.output.columns import Column, fit
 
 _DIGEST = "0123456789ab"
 

@@ -99,6 +99,7 @@ class Runner:
             "plan": tally.summary.hash,
             "generatedAt": tally.summary.generated_at.isoformat(),
             "reclaimableBytesEstimate": tally.summary.reclaimable,
+            "untaggedManifestsLeft": tally.untagged_left,
         }
         try:
             content, cut = await asyncio.to_thread(tally.report.compressed, head)

@@ -70,6 +70,11 @@ def figures(page: Page) -> dict[str, str]:
     return found
 
 
+def drawn(page: Page) -> None:
+    """Wait until what was typed last is drawn, which happens with the next frame."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def walk(page: Page, plot: Locator) -> Iterator[str]:
     """Go along the tags of a timeline with the keyboard, from the oldest to the newest, and yield what is told."""
     plot.focus()
@@ -363,6 +368,7 @@ def test_the_search_finds_tags_repositories_rules_and_users(
         expect(page.get_by_role("searchbox")).to_be_focused()
         page.keyboard.type(words)
         expect(page.get_by_role("status")).to_have_text(f"{found} of 7 tags")
+        drawn(page)
         assert figures(page) == expected
         expect(page.get_by_text("No tag is like that.")).to_be_visible(visible=not expected)
         page.keyboard.press("Escape")

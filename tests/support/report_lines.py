@@ -21,6 +21,7 @@ def head(**fields: object) -> Line:
         "plan": "676770e31a103c4265ddaa6f2f6e4c3234b991ccf4da7437de3f4a0ffcd0b316",
         "generatedAt": MADE.isoformat(),
         "reclaimableBytesEstimate": 0,
+        "untaggedManifestsLeft": 0,
         "repositoriesCut": 0,
     } | fields
 

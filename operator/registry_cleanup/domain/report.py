@@ -2,7 +2,8 @@
 
 Each line is one JSON object with a `type`:
 
-- `run`: first; policy, run, plan and counts.
+- `run`: first; policy, run and plan; `untaggedManifestsLeft` are those that the plan leaves without a name, and that
+  are not deleted: a garbage collection that spares untagged manifests frees nothing of them.
 - `tag`: one tag with its verdict (`Keep` with `reason`, or `Prune` with `reasons`), rule, digest, date, `dateSource`
   (`Pushed` or `Created`) and size in bytes, as far as known; of one that is in use, at most three `users`, and
   `moreUsers`, how many are left out; of one that a setting of the operator keeps, the `setting`.
@@ -25,7 +26,9 @@ from math import inf
 from typing import Any
 
 from registry_cleanup.domain.deletion import ItemOutcome, UntaggedOutcome
+from registry_cleanup.domain.inventory import Manifest
 from registry_cleanup.domain.plan import RepositoryPlan
+from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.verdict import KeepReason, Verdict
 
 # Kubernetes refuses objects of more than 1 MiB (ConfigMap) and etcd requests of more than 1.5 MiB.
@@ -204,9 +207,22 @@ def tag_line(plan: RepositoryPlan, verdict: Verdict) -> Line:
         line["users"] = [str(user) for user in verdict.users[:USERS_TOLD]]
         if (more := len(verdict.users) - USERS_TOLD) > 0:
             line["moreUsers"] = more
-    if manifest is not None and manifest.blobs:
-        line["size"] = sum(blob.size for blob in manifest.blobs)
+    if manifest is not None and (size := _size(manifest, plan.manifests)):
+        line["size"] = size
     return line
+
+
+def _size(manifest: Manifest, manifests: Mapping[Digest, Manifest]) -> int:
+    """Return the bytes of config and layers, of an index those of all its platforms, each once; 0 if nobody knows."""
+    images = [manifests.get(child) for child in manifest.children] or [manifest]
+    blobs: dict[Digest, int] = {}
+    for image in images:
+        # A manifest is a blob too, the first of its own, and for people no part of the image.
+        parts = () if image is None else [blob for blob in image.blobs if blob.digest != image.digest]
+        if not parts:
+            return 0
+        blobs.update(parts)
+    return sum(blobs.values())
 
 
 def _outcome(repository: str, outcome: ItemOutcome | UntaggedOutcome) -> Line:

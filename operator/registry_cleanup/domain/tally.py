@@ -59,6 +59,7 @@ class Tally:
         guarded: what may be pruned of it.
         scan: what came of the look at what is in use.
         selected: all repositories of the run, in the order in which it takes them.
+        untagged_left: manifests that the plan leaves without a name, and that exist on.
         late: whether the time of the run was over before it was through.
         stage: what the run is at.
         doubt: why runs of this operator only plan for now, where this one would have planned only anyway.
@@ -82,6 +83,7 @@ class Tally:
     idle_globs: list[str] = field(default_factory=list)
     scan: ScanSummary | None = None
     selected: Sequence[str] = ()
+    untagged_left: int = 0
     late: bool = False
     stage: Stage = Stage.LOOKING
     _left: list[str] = field(default_factory=list)
@@ -114,6 +116,8 @@ class Tally:
         self._kept.update(plan.kept_by_reason())
         self._planned += plan.planned
         self._untagged += len(plan.untagged)
+        if self.policy.untagged is Untagged.KEEP and not plan.named_only:
+            self.untagged_left += len(plan.untagged)
         self._note_matching(verdict.tag for verdict in plan.verdicts)
         self._sample.extend(islice(_sampled(plan), _SAMPLE - len(self._sample)))
         self._space.add(plan)

@@ -16,7 +16,7 @@ from registry_cleanup.cli.output.documents import write_json, write_yaml
 from registry_cleanup.cli.output.printed import Printed, format_of, view_of, write
 from registry_cleanup.cli.output.rows import write_csv
 from registry_cleanup.cli.output.table import rows, write_table
-from registry_cleanup.cli.output.words import count, safe, size
+from registry_cleanup.cli.output.words import count, freed_when, safe, size
 from registry_cleanup.cli.plans.difference import Difference, Item
 from registry_cleanup.cli.plans.findings import View
 from registry_cleanup.cli.plans.summary import Summary
@@ -275,3 +275,9 @@ def test_columns_that_are_empty_everywhere_are_left_out() -> None:
     header = next(text.split() for text in found if text.split()[:1] == ["TAG"])
     assert "DATE" not in header
     assert "SIZE" not in header
+
+
+def test_what_a_garbage_collection_spares_is_said_to_take_one_that_does_not() -> None:
+    assert freed_when({"untaggedManifestsLeft": 0}) == "once the registry's garbage collection has run"
+    assert freed_when({}) == "once the registry's garbage collection has run"
+    assert "with --delete-untagged: 3 manifests would be left untagged" in freed_when({"untaggedManifestsLeft": 3})

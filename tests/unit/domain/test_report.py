@@ -74,6 +74,23 @@ def test_every_verdict_is_a_line_with_all_that_is_known_of_it() -> None:
     ]
 
 
+def test_a_size_is_that_of_config_and_layers_and_of_an_index_that_of_its_platforms_each_blob_once() -> None:
+    there = inventory(
+        {
+            "image": image("i", blobs={"i": 400, "config": 10, "layer": 5}),
+            "index": index("x", ["amd", "arm"]),
+            "half": index("h", ["amd", "unread"]),
+            "empty": image("e", blobs={"e": 400}),
+        },
+        image("amd", blobs={"amd": 400, "layer": 5, "one": 1}),
+        image("arm", blobs={"arm": 400, "layer": 5, "two": 2}),
+    )
+    report = FullReport()
+    report.planned(_plan(there))
+    sizes = {line["tag"]: line.get("size") for line in _lines(report) if line["type"] == "tag"}
+    assert sizes == {"image": 15, "index": 8, "half": None, "empty": None}
+
+
 def test_what_is_held_back_what_became_of_the_rest_and_what_could_not_be_read_are_lines() -> None:
     report = FullReport()
     report.held("team/a", {"v1": KeepReason.GRACE_PERIOD, "v2": KeepReason.LIMIT_TRUNCATED})

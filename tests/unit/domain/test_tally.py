@@ -238,6 +238,8 @@ def test_what_is_left_without_a_name_is_told(
     for outcome in outcomes:
         tally.outcome(outcome)
     assert [note for note in _told(tally) if "untagged" in note] == notes
+    # What is deleted, or collected by an image pruner, is not left to a garbage collection that may spare it.
+    assert tally.untagged_left == (0 if what is _DELETING else 2)
 
 
 @pytest.mark.parametrize("order", [_ORDER, _DRY])

@@ -17,9 +17,10 @@ from rich.text import Text
 
 from registry_cleanup.cli.output.columns import Column, fit
 from registry_cleanup.cli.output.printed import Printed
-from registry_cleanup.cli.output.words import count, day, safe, short_digest, size
+from registry_cleanup.cli.output.words import count, day, freed_when, safe, short_digest, size
 from registry_cleanup.cli.plans.difference import Difference, Item
 from registry_cleanup.cli.plans.findings import Repository, Tag, groups
+from registry_cleanup.domain.report import Line
 
 # Of one group, so many tags are shown on a terminal.
 _MOST_ON_A_TERMINAL = 30
@@ -157,13 +158,18 @@ def _totals(printed: Printed, width: int | None) -> Iterator[Row]:
         "Plan": plan["hash"],
         "Made": _time(plan["generatedAt"]),
         "Prunable from": _prunable_from(plan),
-        "Frees": f"about {size(plan['reclaimableBytes'])}" if plan.get("reclaimableBytes") else "",
+        "Frees": _freed(plan, printed.head),
     }
     for title, told in facts.items():
         # A hash is whole even where it has no room.
         yield from _told(title, [told], None, width)
     yield from _told("Result", (run.get("message") or "").split("; "), None, width)
     yield from _told("Held back by", list(_held_back(plan)), "warning", width)
+
+
+def _freed(plan: Mapping[str, Any], head: Line) -> str:
+    much = plan.get("reclaimableBytes")
+    return f"about {size(much)}, {freed_when(head)}" if much else ""
 
 
 def _told(title: str, parts: Sequence[str], style: str | None, width: int | None) -> Iterator[Row]:

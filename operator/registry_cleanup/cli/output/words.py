@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 # What a digest is called by people: as many digits as Docker shows.
 DIGITS = 12
@@ -35,3 +38,14 @@ def day(date: str) -> str:
 def safe(text: str) -> str:
     """Return `text` without characters that would do something to a terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
+
+
+def freed_when(head: Mapping[str, Any]) -> str:
+    """Return when the space of a plan comes back, of which `head` is the first line.
+
+    Docker Distribution's garbage collection spares untagged manifests, with all their blobs, unless it is told not to.
+    """
+    collected = "once the registry's garbage collection has run"
+    if not (left := head.get("untaggedManifestsLeft")):
+        return collected
+    return f"{collected} with --delete-untagged: {count(left, 'manifest')} would be left untagged (untagged: Keep)"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape as escape_markup
 
+from registry_cleanup.cli.output.words import freed_when
 from registry_cleanup.cli.page.contents import Contents, Repository
 from registry_cleanup.cli.page.words import GONE, OUTCOMES, REASONS, Standing, visible
 
@@ -78,7 +79,7 @@ def _lede(contents: Contents) -> str:
     if size:
         comes = "The whole plan would bring back" if contents.tried else "That would bring back"
         much = human_size(size).replace(" ", "&nbsp;")
-        text += f" {comes} about <strong>{much}</strong>, once the registry's garbage collection has run."
+        text += f" {comes} about <strong>{much}</strong>, {escape(freed_when(contents.head))}."
     return text
 
 

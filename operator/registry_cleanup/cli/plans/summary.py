@@ -69,6 +69,7 @@ def of_plan(policy: ParsedPolicy, where: str, head: Line, report: RunReport, *, 
             "deletions": plan.deletions,
             "reclaimableBytes": plan.reclaimable,
             "untaggedManifests": plan.untagged,
+            "untaggedManifestsLeft": head["untaggedManifestsLeft"],
         }
     if waiting is not None:
         totals["waiting"] = {
@@ -100,6 +101,8 @@ def of_report(namespace: str, name: str, uid: str, head: Line, status: PolicySta
         "hash": head["plan"],
         "generatedAt": head["generatedAt"],
         "reclaimableBytes": head["reclaimableBytesEstimate"],
+        # Reports of older operators do not say it.
+        "untaggedManifestsLeft": head.get("untaggedManifestsLeft"),
     }
     if status.plan is not None and status.plan.hash == head["plan"]:
         totals |= {

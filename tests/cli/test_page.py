@@ -357,10 +357,13 @@ def test_a_report_without_a_single_tag_is_a_page(show: Show) -> None:
         ("SHOP/WEB", 2, {"shop/web": "1 going 1 kept"}),
         ("cronjob", 1, {"shop/api": "1 protected of 5 tags"}),
         ("api builds build-4", 1, {"shop/api": "1 kept of 5 tags"}),
+        ("KeepTags", 1, {"shop/api": "1 protected of 5 tags"}),
+        ("olderthan build-1", 1, {"shop/api": "1 going of 5 tags"}),
+        ("GracePeriod", 1, {"shop/api": "1 going of 5 tags"}),
         ("nothing like that", 0, {}),
     ],
 )
-def test_the_search_finds_tags_repositories_rules_and_users(
+def test_the_search_finds_tags_repositories_rules_reasons_and_users(
     show: Show, words: str, found: int, expected: dict[str, str]
 ) -> None:
     with show(_SHOP) as page:

@@ -114,6 +114,17 @@ def test_a_tag_that_waits_says_from_when_it_may_go() -> None:
     assert data_of(lines)["repositories"][0]["states"] == {"0": ["GracePeriod", None]}
 
 
+def test_what_holds_a_plan_back_stands_below_the_headline_as_a_list() -> None:
+    reasons = ["spec.dryRun: the operator only plans", "spec.limits: <b>"]
+    page = render_page([head()], held_back=reasons, message="1 of 2 would go; blocked: spec.limits: <b>; raise it")
+
+    entries = "<li>spec.dryRun: the operator only plans</li><li>spec.limits: &lt;b&gt;</li>"
+    assert entries in page
+    assert page.index("</h1>") < page.index("Held back") < page.index(entries) < page.index('<p class="lede">')
+    assert "<li>1 of 2 would go</li>\n<li>raise it</li>" in page
+    assert "Held back" not in render_page([head()])
+
+
 @pytest.mark.parametrize(
     ("size", "words"),
     [(0, "0 B"), (1023, "1,023 B"), (1536, "1.5 KiB"), (200 * 1024**2, "200 MiB"), (3 * 1024**6, "3,072 PiB")],

@@ -153,7 +153,7 @@ def test_the_file_that_is_written_is_whole_and_its_name_says_the_format(
 
     before = target.read_text()
     nowhere = run(tmp_path / "home", "plan", "-f", file, "--output-file", tmp_path / "no" / "plan.json")
-    assert nowhere.returncode == 1
+    assert nowhere.returncode == 2
     assert "cannot write" in nowhere.stderr
     gone = write_policy(tmp_path, policy_spec("http://127.0.0.1:1", **UNUSED), "gone")
     failed = run(tmp_path / "home", "plan", "-f", gone, "--output-file", target)
@@ -215,6 +215,23 @@ def test_what_stands_in_the_way_is_told_in_one_line_with_its_exit_code(tmp_path:
         done = run(home, *arguments)
         assert (done.returncode, done.stdout) == (code, ""), (arguments, done.stderr)
         assert told in done.stderr, arguments
+
+
+def test_a_file_that_cannot_or_must_not_be_written_is_told_before_anybody_is_asked(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    file = write_policy(tmp_path, policy_spec("https://127.0.0.1:1", **UNUSED))
+    text = file.read_text()
+    link = tmp_path / "link.yaml"
+    link.symlink_to(file)
+    for target, told in (
+        (file, "is the policy's own file"),
+        (link, "is the policy's own file"),
+        (tmp_path / "none" / "plan.json", "there is no folder"),
+        (file / "plan.json", "cannot write"),
+    ):
+        done = run(home, "plan", "-f", file, "--output-file", target)
+        assert (done.returncode, done.stdout, told in done.stderr) == (2, "", True), done.stderr
+    assert file.read_text() == text
 
 
 def test_a_kubeconfig_of_a_cluster_that_is_gone_is_passed_over_where_no_cluster_is_needed(

@@ -40,6 +40,10 @@ spec:
   keepTags: ["build-0"]
   minTagsPerRepository: 0
 """
+_ASSUMED = (
+    "Note: assumed is a registry that deletes tags alone; --by-digest judges as where only whole images can go",
+    "Note: indexes, referrers, and digests shared with tags that are not given here would keep more",
+)
 
 
 def _try(folder: Path, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401 - as run has it
@@ -62,7 +66,7 @@ def _verdicts(tags: dict[str, dict[str, Any]]) -> dict[str, tuple[str, list[str]
 
 def test_without_dates_it_says_who_owns_a_tag_and_on_what_it_depends(tmp_path: Path) -> None:
     done = _try(tmp_path, "--tags", "build-1,build-0,latest,v1,feature-x,other", "-r", "team/apps/a")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.splitlines()) == (0, [*_ASSUMED])
     assert [line.split(maxsplit=3) for line in done.stdout.splitlines()] == [
         ["TAG", "RULE", "VERDICT", "WHY"],
         ["build-1", "builds", "Depends", "goes if older than 30d and not among the 2 newest"],
@@ -152,9 +156,15 @@ def test_notes_say_what_was_assumed_and_what_a_run_would_do_besides(tmp_path: Pa
     assert done.stderr.splitlines() == [
         "Note: judged as tags of base/image; --repository names another one",
         "Note: those with a date were judged as if those without one were not there",
+        *_ASSUMED,
     ]
     done = _try(tmp_path, "--tags", "feature-1", "-d", "feature-1=8d", "-r", "team/apps/x")
-    assert done.stderr == "Note: a run would keep what is in use, and waits for the grace period of 1d\n"
+    waits = "Note: a run would keep what is in use, and waits for the grace period of 1d"
+    assert done.stderr.splitlines() == [waits, *_ASSUMED]
+    done = _try(tmp_path, "--tags", "feature-1", "-r", "team/apps/x", "--by-digest")
+    by_digest = "Note: assumed is a registry that deletes whole images only, with all tags on them"
+    assert done.stderr.splitlines() == [by_digest, _ASSUMED[1]]
+    assert _try(tmp_path, "--tags", "latest", "-r", "team/apps/x").stderr == ""
 
 
 def test_what_the_operators_administrator_protects_is_kept(tmp_path: Path) -> None:
@@ -177,6 +187,7 @@ def test_what_the_operators_administrator_protects_is_kept(tmp_path: Path) -> No
         (("--tags", "a", "--date", "a=soon"), "'soon' is no date; write 2026-01-31"),
         (("--tags", "a", "--date", "a=36500d", "--now", "0001-01-01"), "longer ago than there are dates"),
         (("--tags", "a@x,b@x", "-d", "a=1d", "-d", "b=2d"), "the tags of one image have one date"),
+        (("--tags", "a", "-d", "a=1d", "-d", "a=1d"), "the date of 'a' is given twice"),
         (("--tags", "a", "-r", "Team"), "'Team' cannot be the name of a repository"),
         (("--tags", "a", "-r", "other"), "does not select other: nothing is ever pruned there"),
         ((), "Missing option '-t' / '--tags'"),
@@ -187,6 +198,37 @@ def test_what_is_given_wrongly_is_told(arguments: tuple[str, ...], words: str, t
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_kept_tag_that_undated_ones_could_push_out_depends_on_them(tmp_path: Path) -> None:
+    dates = ("-d", "build-1=90d", "-d", "build-2=80d", "-d", "build-3=70d", "-d", "build-4=1d")
+    tags = _tags(tmp_path, "--tags", "build-1,build-2,build-3,build-4,build-5", *dates)
+    assert _verdicts(tags) == {
+        "build-1": ("Prune", ["OlderThan", "BeyondMostRecent"]),
+        "build-2": ("Prune", ["OlderThan", "BeyondMostRecent"]),
+        "build-3": ("Depends", []),
+        # It is not old enough either, whatever the date of another one.
+        "build-4": ("Keep", ["MostRecent"]),
+        "build-5": ("Depends", []),
+    }
+    words = "among the 2 newest of these tags, but the dates that other tags lack may change that"
+    assert tags["build-3"]["why"] == words
+    # One more has room among the two newest.
+    assert _verdicts(_tags(tmp_path, "--tags", "build-1,build-5", "-d", "build-1=90d"))["build-1"][0] == "Keep"
+
+
+def test_lines_of_standard_input_may_begin_with_a_mark_and_are_numbered(tmp_path: Path) -> None:
+    assert _tags(tmp_path, "--tags", "-", stdin="\ufeffbuild-1\r\nbuild-2\r\n").keys() == {"build-1", "build-2"}
+    for bad, words in (
+        ("a:b", "'a:b' cannot be a tag"),
+        ("b soon", "'soon' is no date"),
+        ("a 2d", "the tag 'a' is given twice, and differently"),
+    ):
+        done = _try(tmp_path, "--tags", "-", stdin=f"a 1d\n\n# words\x0c\n{bad}\n")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"line 4 of standard input: {words}" in done.stderr
+    done = _try(tmp_path, "--tags", "-", "-d", "a=3d", stdin="a 1d\n")
+    assert (done.returncode, "the date of 'a' is given twice" in done.stderr) == (2, True)
 
 
 def test_a_policy_that_is_not_valid_is_told_with_its_lines(tmp_path: Path) -> None:

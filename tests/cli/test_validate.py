@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 
 from tests.support.command import run
 
@@ -162,6 +163,35 @@ def test_what_can_have_no_effect_is_warned_of_and_valid(tmp_path: Path) -> None:
         ),
     ]
     assert len(_json(run(tmp_path, "validate", "good.yaml", "-o", "json"))["warnings"]) == 3
+
+
+def test_patterns_that_no_tag_can_match_and_exclusions_of_nothing_are_warned_of(tmp_path: Path) -> None:
+    text = _GOOD.replace("[team/**]", "[team/**]\n    exclude: [team/base, other/base]").replace(
+        "[build-.*]", '["app:v.*", build-.*]\n        exclude: ["x/y"]'
+    )
+    _file(tmp_path, "good.yaml", text + "  keepTags:\n  - v.*\n  - \"'v.*'\"\n")
+    done = run(tmp_path, "validate", "good.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "good.yaml:1: good is valid",
+        "good.yaml:10: warning: spec.repositories.exclude[1]: excludes nothing: no include matches other/base",
+        "good.yaml:14: warning: spec.rules[0].tags.include[0]: can match no tag: it needs ':', which no tag can have",
+        "good.yaml:15: warning: spec.rules[0].tags.exclude[0]: can match no tag: it needs '/', which no tag can have",
+        'good.yaml:19: warning: spec.keepTags[1]: can match no tag: it needs "\'", which no tag can have',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "refused"), [(r"a\C", True), (r"\\\C", True), (r"a\\C", False), (r"\Q\C\E", False)]
+)
+def test_a_pattern_that_matches_single_bytes_is_refused_as_an_api_server_does(
+    tmp_path: Path, pattern: str, refused: bool
+) -> None:
+    _file(tmp_path, "policy.yaml", _GOOD.replace("build-.*", f"'{pattern}'"))
+    done = run(tmp_path, "validate", "policy.yaml")
+    assert done.returncode == (2 if refused else 0)
+    assert ("policy.yaml:13: spec.rules[0].tags.include[0]" in done.stdout) is refused
+    assert ("\\C, which an API server refuses; write . for any character" in done.stdout) is refused
 
 
 def test_a_folder_is_read_as_kubectl_reads_it(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class Exit(IntEnum):
     FAILED = 1, "the run failed, or something that nobody foresaw"
     USAGE = 2, "wrong options or settings, or a policy or file that cannot be obeyed"
     HELD_BACK = 3, "nothing or not all was pruned: grace period, limits, approval, dry run, or the answer was no"
-    REGISTRY = 4, "the registry cannot be reached, does not let us in, or stopped answering"
+    REGISTRY = 4, "the registry cannot be reached, lets nobody in, stopped answering, or lacks what is asked for"
     CLUSTER = 5, "a cluster is needed, and there is none, or it refuses"
     PARTIAL = 6, "some repositories or tags failed, and the rest was done"
     DIFFERENT = 7, "plan --diff found a difference"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from registry_cleanup.cli.exits import Exit
 from registry_cleanup.cli.known import policy_names
 from registry_cleanup.cli.options import cluster_options, login_options
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
@@ -52,6 +53,9 @@ def explain(
     change for the other verdict: each of these is tried with the planner.
 
     One repository is read, and a little more of it than a run reads. Nothing is pruned or published.
+
+    Ends with 4 if there is no such repository, tag or digest; of a tag that is not there it is still told what rules
+    would say of it.
     """
     from registry_cleanup.cli.explaining.documents import as_document
     from registry_cleanup.cli.explaining.work import Asked, examined
@@ -62,13 +66,14 @@ def explain(
         from registry_cleanup.cli.explaining.text import print_text
 
         print_text(found)
-        return
-    document = as_document(found)
-    if output == "json":
+    elif output == "json":
         import json
 
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(as_document(found), indent=2, ensure_ascii=False))
     else:
         import yaml
 
-        click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1_000_000), nl=False)
+        text = yaml.safe_dump(as_document(found), sort_keys=False, allow_unicode=True, width=1_000_000)
+        click.echo(text, nl=False)
+    if found.present is False:
+        click.get_current_context().exit(Exit.REGISTRY)

@@ -58,6 +58,7 @@ def plan(
     pruned or published. --show and --repository narrow what is shown, and never the plan.
     """
     from registry_cleanup.cli.output.printed import format_of, view_of, write
+    from registry_cleanup.cli.output.target import check_writable
     from registry_cleanup.cli.plans.planning import Asked, exit_of, make
     from registry_cleanup.cli.working import work
 
@@ -65,12 +66,15 @@ def plan(
         raise CommandError("name a policy of the cluster, or a file with -f", Exit.USAGE)
     if str(filename) == "-" and login.password is not None:
         raise CommandError("the policy and the password cannot both come from standard input", Exit.USAGE)
+    check_writable(output_file, filename)
     chosen = format_of(output, output_file)
     if differs and chosen == "html":
         raise CommandError("--diff has no page; use --output table, json, yaml or csv", Exit.USAGE)
     view = view_of(show or ("going" if chosen == "table" else "all"), globs=globs)
     printed = work(make(Asked(name, filename, not no_in_use, differs, login, cluster), view))
     write(printed, chosen, output_file)
+    for note in printed.notes():
+        click.echo(f"Note: {note}", err=True)
     for failure in printed.summary.failures:
         where = f"{failure['repository']}: " if "repository" in failure else ""
         click.echo(f"Error: {where}{failure['reason']}: {failure['message']}", err=True)

@@ -48,12 +48,14 @@ def report(
     shown, and never the totals.
     """
     from registry_cleanup.cli.output.printed import format_of, view_of, write
+    from registry_cleanup.cli.output.target import check_writable
     from registry_cleanup.cli.working import work
 
+    check_writable(output_file)
     view = view_of(_SHOWN[verdict], reasons, outcome, globs)
     printed = work(_report(name, view, cluster))
     write(printed, format_of(output, output_file), output_file)
-    for note in _notes(printed):
+    for note in (*printed.notes(), *_notes(printed)):
         click.echo(f"Note: {note}", err=True)
 
 

@@ -30,7 +30,11 @@ import click
     help="When the image of TAG was created: 2026-01-31, 2026-01-31T12:00:00Z, or its age, such as 30d.",
 )
 @click.option("--now", metavar="DATE", help="Judge as of this time instead of now.")
-@click.option("--by-digest", is_flag=True, help="As in a registry that deletes whole images only, not tags.")
+@click.option(
+    "--by-digest",
+    is_flag=True,
+    help="As in a registry that deletes whole images only; otherwise it deletes tags alone.",
+)
 @click.option(
     "-o",
     "--output",
@@ -52,8 +56,9 @@ def test(
     """Tell which rule of the policy in FILE owns which of some tags, and what becomes of them.
 
     Nothing is asked but FILE; with several policies in it, NAME says which. The tags are judged by the same code as in
-    a run, as if they were all that the repository has. Of a tag without a date it is told on what it depends. What the
-    cluster uses, and the grace period, would keep more.
+    a run, as if they were all that the repository has. Of a tag without a date it is told on what it depends, and those
+    with one depend on it where it could change their verdict. What the cluster uses, indexes and referrers, digests
+    shared with tags that are not given, and the grace period would keep more.
     """
     from registry_cleanup.cli.checking.trying import try_names
 

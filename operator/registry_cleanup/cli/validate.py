@@ -22,10 +22,13 @@ from registry_cleanup.cli.exits import Exit
 def validate(files: tuple[str, ...], recursive: bool, quiet: bool, output: str) -> None:
     """Check policies in files, without a cluster.
 
-    Tells at once all that an API server with the CRD of this version or the operator would refuse, each as FILE:LINE:
-    FIELD: MESSAGE, and warns of what is valid and can have no effect. FILE is YAML or JSON of any number of documents,
-    a folder, of which *.yaml, *.yml and *.json are read, or - for standard input. Documents of other kinds are passed
-    over, but a FILE without any policy is an error.
+    Tells at once what breaks the CRD of this version, its schema and its rules, and what the operator would refuse,
+    each as FILE:LINE: FIELD: MESSAGE, and warns of what is valid and can have no effect. An API server looks at a
+    little more, such as what is in finalizers and ownerReferences, and its regular expressions know fewer Unicode
+    classes and no group names beyond ASCII.
+
+    FILE is YAML or JSON of any number of documents, a folder, of which *.yaml, *.yml and *.json are read, or - for
+    standard input. Documents of other kinds are passed over, but a FILE without any policy is an error.
 
     Settings of the operator (REGISTRY_CLEANUP_...) in the environment bound policies here, too.
 

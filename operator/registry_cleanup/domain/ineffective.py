@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from registry_cleanup.domain.policy import Policy, RepositoryGlob, RepositorySelector, Rule, TagPattern
+from registry_cleanup.domain.unmatchable import impossible_character
 
 _EVERY_TAG = frozenset({".*", ".+", "(?s).*"})
 _EVERY_REPOSITORY = "**"
@@ -16,11 +17,14 @@ _EVERY_REPOSITORY = "**"
 def ineffective(policy: Policy) -> Iterator[tuple[str, str]]:
     """Yield the paths of what can never have an effect, each with the reason."""
     yield from _of_selector(policy.repositories, "spec.repositories")
+    yield from _of_patterns(policy.keep_tags, "spec.keepTags")
     kept = _texts(policy.keep_tags)
     for number, rule in enumerate(policy.rules):
         path = f"spec.rules[{number}]"
         if rule.repositories is not None:
             yield from _of_selector(rule.repositories, f"{path}.repositories")
+        yield from _of_patterns(rule.include, f"{path}.tags.include")
+        yield from _of_patterns(rule.exclude, f"{path}.tags.exclude")
         takers = _takers(rule, policy.rules[:number])
         if takers:
             names = " and ".join(repr(each.name) for each in takers)
@@ -35,6 +39,15 @@ def _of_selector(selector: RepositorySelector, path: str) -> Iterator[tuple[str,
     excluded = {glob.text for glob in selector.exclude}
     if _EVERY_REPOSITORY in excluded or excluded.issuperset(glob.text for glob in selector.include):
         yield path, "selects no repository: exclude matches all that include matches"
+    for number, glob in enumerate(selector.exclude):
+        if glob.literal and not any(each.matches(glob.text) for each in selector.include):
+            yield f"{path}.exclude[{number}]", f"excludes nothing: no include matches {glob.text}"
+
+
+def _of_patterns(patterns: Sequence[TagPattern], path: str) -> Iterator[tuple[str, str]]:
+    for number, pattern in enumerate(patterns):
+        if (character := impossible_character(pattern.text)) is not None:
+            yield f"{path}[{number}]", f"can match no tag: it needs {character!r}, which no tag can have"
 
 
 def _takers(rule: Rule, above: Sequence[Rule]) -> list[Rule]:

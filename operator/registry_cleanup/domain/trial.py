@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -15,6 +15,7 @@ from registry_cleanup.domain.order import OrderBy, parse_version
 from registry_cleanup.domain.plan import plan_repository
 from registry_cleanup.domain.policy import LATEST, Policy, Rule, TagPattern
 from registry_cleanup.domain.reference import Digest, parse_digest
+from registry_cleanup.domain.rules import EARLIEST_DATE
 from registry_cleanup.domain.verdict import KeepReason, Verdict
 
 
@@ -38,7 +39,7 @@ class Outcome(StrEnum):
 
     KEEP = "Keep"
     PRUNE = "Prune"
-    DEPENDS = "Depends"  # on its date, which nobody gave
+    DEPENDS = "Depends"  # on its date, or on those of others, which nobody gave
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,17 @@ def try_tags(
     Raises:
         ValueError: tags of one image have several dates.
     """
-    verdicts = {v.tag: v for v in plan_repository(policy, _inventory(repository, tags), unit, now).verdicts}
-    return [_trial(policy, repository, each, verdicts[each.tag], now) for each in tags]
+    verdicts = _verdicts(policy, repository, tags, unit, now)
+    trials = [_trial(policy, repository, each, verdicts[each.tag], now) for each in tags]
+    undated = {trial.tag for trial in trials if trial.outcome is Outcome.DEPENDS}
+    if not undated:
+        return trials
+    # New ones push others out of the most recent; old ones go, so that the floor may keep others. There is no more.
+    extremes = [
+        _verdicts(policy, repository, [_dated(each, date, undated) for each in tags], unit, now)
+        for date in (now, EARLIEST_DATE)
+    ]
+    return [_open(trial) if _differ(trial, extremes) else trial for trial in trials]
 
 
 def made_up_repository(policy: Policy) -> str | None:
@@ -81,6 +91,28 @@ def made_up_repository(policy: Policy) -> str | None:
         if policy.repositories.selects(name):
             return name
     return None
+
+
+def _verdicts(
+    policy: Policy, repository: str, tags: Sequence[TriedTag], unit: DeletionUnit, now: datetime
+) -> dict[str, Verdict]:
+    return {v.tag: v for v in plan_repository(policy, _inventory(repository, tags), unit, now).verdicts}
+
+
+def _dated(tried: TriedTag, date: datetime, undated: Collection[str]) -> TriedTag:
+    return replace(tried, date=date) if tried.tag in undated else tried
+
+
+def _differ(trial: Trial, extremes: Iterable[Mapping[str, Verdict]]) -> bool:
+    """Say whether what becomes of a tag is another thing if those without a date have one of the extremes."""
+    if trial.outcome is Outcome.DEPENDS:
+        return False
+    return any(verdicts[trial.tag].goes != (trial.outcome is Outcome.PRUNE) for verdicts in extremes)
+
+
+def _open(trial: Trial) -> Trial:
+    why = f"{trial.why}, but the dates that other tags lack may change that"
+    return replace(trial, outcome=Outcome.DEPENDS, reasons=(), why=why)
 
 
 def _inventory(repository: str, tags: Iterable[TriedTag]) -> Inventory:

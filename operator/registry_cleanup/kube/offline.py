@@ -1,4 +1,4 @@
-"""A policy that no API server has seen: all that one would refuse, and all that the operator would, at once."""
+"""A policy that no API server has seen: what breaks the CRD, and what the operator would refuse, at once."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from registry_cleanup.cli.output.documents import write_json, write_yaml
 from registry_cleanup.cli.output.printed import Printed, format_of, view_of, write
 from registry_cleanup.cli.output.rows import write_csv
 from registry_cleanup.cli.output.table import rows, write_table
+from registry_cleanup.cli.output.target import check_writable
 from registry_cleanup.cli.output.words import count, freed_when, safe, size
 from registry_cleanup.cli.plans.difference import Difference, Item
 from registry_cleanup.cli.plans.findings import View
 from registry_cleanup.cli.plans.summary import Summary
 from registry_cleanup.domain.reference import Digest
+from tests.support.report_lines import head
 from tests.support.schemas import validate
 
 HASH = "0123456789abcdef" * 4
@@ -187,6 +190,30 @@ def test_the_table_says_what_stays_what_waits_and_from_when_the_plan_can_be_prun
     assert "Held back by   spec.dryRun: the operator only plans" in found
 
 
+def test_a_page_and_a_table_tell_the_same_of_what_holds_a_plan_back(tmp_path: Path) -> None:
+    waiting = {
+        "exceeded": [f"limit {number}" for number in range(1, 8)],
+        "approvalRequired": True,
+        "unapproved": 1,
+        "dryRun": True,
+        "suspended": True,
+    }
+    summary = Summary("Plan", POLICY, RUN, {**PLAN, "waiting": waiting}, ())
+    printed = Printed(summary, head(), LINES, View())
+    told = [
+        "spec.suspend: the operator does not run the policy",
+        "spec.dryRun: the operator only plans",
+        *(f"limit {number}" for number in range(1, 6)),
+        "and 2 more limits",
+        "spec.approval: 1 planned tag not approved",
+    ]
+    text = [row.text for row in rows(printed, None)]
+    assert text[-len(told) :] == [f"{'' if number else 'Held back by':15}{each}" for number, each in enumerate(told)]
+    write(printed, "html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "".join(f"<li>{each}</li>" for each in told) in page
+
+
 def test_what_could_not_be_read_or_did_not_fit_is_told() -> None:
     lines = [
         {"type": "incomplete", "repository": "a", "reason": "Timeout", "tags": 7},
@@ -233,6 +260,27 @@ def test_a_file_is_replaced_once_it_is_whole_and_keeps_its_mode(tmp_path: Path) 
     assert json.loads(target.read_text())["lines"] == list(LINES)
     assert (target.stat().st_mode & 0o777, link.is_symlink()) == (0o640, True)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["link.json", "plan.json"]
+
+
+def test_a_folder_that_nobody_may_write_into_is_told_and_what_is_no_file_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_writable(tmp_path / "plan.json")
+    check_writable(Path("/dev/null"), Path("/dev/null"))
+    check_writable(Path("-"), Path("-"))
+    monkeypatch.setattr(os, "access", lambda folder, _: folder != tmp_path)  # root may write everywhere
+    with pytest.raises(CommandError, match="you may not write into the folder"):
+        check_writable(tmp_path / "plan.json")
+
+
+def test_a_glob_of_repositories_that_matches_none_is_told_with_similar_names() -> None:
+    view = view_of("all", globs=["team/ap", "team/*", "nothing/**", "team/apps/*"])
+    assert list(_printed(view=view).notes()) == [
+        "--repository team/ap matches no repository of the plan; similar: team/app",
+        "--repository nothing/** matches no repository of the plan",
+        "--repository team/apps/* matches no repository of the plan; similar: team/app",
+    ]
+    assert list(_printed(()).notes()) == []
 
 
 def test_a_format_is_that_of_the_option_else_that_of_the_file() -> None:

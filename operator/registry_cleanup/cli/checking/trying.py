@@ -58,7 +58,7 @@ def try_names(
     if as_json:
         yield _json(trials, document.name, document.namespace, place, instant)
         return
-    for note in _notes(policy, trials, place, assumed=repository is None):
+    for note in _notes(policy, trials, place, unit, assumed=repository is None):
         click.echo(f"Note: {note}", err=True)
     yield from _table(trials)
 
@@ -79,21 +79,35 @@ def _repository(policy: Policy, given: str | None) -> str:
 def _tags(given: Iterable[str], dates: Iterable[str], now: datetime) -> list[TriedTag]:
     found: dict[str, TriedTag] = {}
     for text in given:
-        lines = sys.stdin.buffer.read().decode(errors="replace").splitlines() if text == STDIN else text.split(",")
-        for line in lines:
-            words = line.partition("#")[0].split(maxsplit=1 if text == STDIN else 0)
-            if words:
-                _add(found, words[0], _instant(words[1].strip(), now) if len(words) > 1 else None)
+        if text == STDIN:
+            _add_lines(found, sys.stdin.buffer.read().decode("utf-8-sig", errors="replace"), now)
+            continue
+        for part in text.split(","):
+            if words := part.partition("#")[0].strip():
+                _add(found, words, None)
     for text in dates:
         tag, equals, when = text.partition("=")
         if not equals:
             raise CommandError(f"--date {text!r}: write TAG=DATE or TAG=AGE, such as {tag}=30d", Exit.USAGE)
         if tag not in found:
             raise CommandError(f"--date {text!r}: {tag!r} is not among --tags", Exit.USAGE)
+        if found[tag].date is not None:
+            raise CommandError(f"--date {text!r}: the date of {tag!r} is given twice", Exit.USAGE)
         found[tag] = TriedTag(tag, found[tag].image, _instant(when, now))
     if not found:
         raise CommandError("no tags are given", Exit.USAGE)
     return list(found.values())
+
+
+def _add_lines(found: dict[str, TriedTag], text: str, now: datetime) -> None:
+    # Whatever else Python takes for the end of a line, editors do not count.
+    for number, line in enumerate(text.split("\n"), 1):
+        words = line.partition("#")[0].split(maxsplit=1)
+        try:
+            if words:
+                _add(found, words[0], _instant(words[1].strip(), now) if len(words) > 1 else None)
+        except CommandError as error:
+            raise CommandError(f"line {number} of standard input: {error}", Exit.USAGE) from error
 
 
 def _add(found: dict[str, TriedTag], text: str, date: datetime | None) -> None:
@@ -122,17 +136,26 @@ def _instant(text: str, now: datetime) -> datetime:
         raise CommandError(f"{text[:100]!r} {words}", Exit.USAGE) from error
 
 
-def _notes(policy: Policy, trials: Sequence[Trial], repository: str, *, assumed: bool) -> Iterator[str]:
+def _notes(
+    policy: Policy, trials: Sequence[Trial], repository: str, unit: DeletionUnit, *, assumed: bool
+) -> Iterator[str]:
     if assumed:
         yield f"judged as tags of {repository}; --repository names another one"
-    undated = {trial.rule for trial in trials if trial.outcome is Outcome.DEPENDS}
-    if any(trial.outcome is not Outcome.DEPENDS and trial.rule in undated for trial in trials):
+    undated = {trial.rule for trial in trials if trial.outcome is Outcome.DEPENDS and trial.date is None}
+    if any(trial.date is not None and trial.rule in undated for trial in trials):
         yield "those with a date were judged as if those without one were not there"
     if any(trial.outcome is Outcome.PRUNE for trial in trials):
         grace = (
             f", and waits for the grace period of {duration_text(policy.grace_period)}" if policy.grace_period else ""
         )
         yield f"a run would keep what is in use{grace}"
+    if any(trial.outcome is not Outcome.KEEP for trial in trials):
+        yield (
+            "assumed is a registry that deletes whole images only, with all tags on them"
+            if unit is DeletionUnit.DIGEST
+            else "assumed is a registry that deletes tags alone; --by-digest judges as where only whole images can go"
+        )
+        yield "indexes, referrers, and digests shared with tags that are not given here would keep more"
 
 
 def _json(trials: Sequence[Trial], name: str | None, namespace: str | None, repository: str, now: datetime) -> str:

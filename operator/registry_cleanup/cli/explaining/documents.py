@@ -49,7 +49,7 @@ def as_document(found: Found) -> dict[str, Any]:
     document["publishedKnown"] = found.published is not None
     if (digest := found.reference.digest) is not None:
         manifests = found.known.inventory.manifests
-        document["present"] = digest in manifests or digest in found.known.inventory.tags.values()
+        document["present"] = found.present
         document["parents"] = sorted(m.digest for m in manifests.values() if digest in m.children)
     return document
 

@@ -39,7 +39,8 @@ def read_reference(text: str, registry: Endpoint | None, selector: RepositorySel
     Args:
         text: as a person wrote it.
         registry: of the policy; None where the policy leaves it to the cluster, so that any host may be meant.
-        selector: of the policy; what it selects is a repository, even if it looks like a host.
+        selector: of the policy; what it selects is a repository, unless it begins with
+            the registry's own host or with one that has a port.
     """
     rest, at, digest_text = text.partition("@")
     name, tag = _split_tag(rest)
@@ -69,13 +70,26 @@ def _split_tag(text: str) -> tuple[str, str | None]:
 
 def _without_host(name: str, registry: Endpoint | None, selector: RepositorySelector) -> str:
     first, slash, rest = name.partition("/")
-    # As Docker tells them apart: a host has a dot or a port, or is localhost.
-    if not slash or not ("." in first or ":" in first or first == "localhost") or selector.selects(name):
+    if not slash or not _is_host(first, name, registry, selector):
         return name
     if registry is not None and not _same(first, registry):
         message = f"{first} is not the registry of the policy, which is {registry.host_port}: name a tag that is there"
         raise CommandError(message, Exit.USAGE)
     return rest
+
+
+def _is_host(first: str, name: str, registry: Endpoint | None, selector: RepositorySelector) -> bool:
+    """Say whether what stands before the first slash of `name` is a host."""
+    if ":" in first:
+        # No repository has a colon in its name; a scheme is no host.
+        return not name.startswith(f"{first}//")
+    if registry is None:
+        # The cluster's own repositories begin with a namespace, and none of these has a dot.
+        return "." in first
+    if _same(first, registry) or first.lower() == registry.host:
+        return True
+    # As Docker tells them apart: a host has a dot or is localhost. But mirrors have repositories docker.io/library/x.
+    return ("." in first or first == "localhost") and not selector.selects(name)
 
 
 def _same(host: str, registry: Endpoint) -> bool:

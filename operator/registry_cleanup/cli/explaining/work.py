@@ -72,6 +72,16 @@ class Found:
         """All that is known of the repository."""
         return None if self.examined is None else self.examined.known
 
+    @property
+    def present(self) -> bool | None:
+        """Whether the registry has what was asked about; None where nobody looked."""
+        if self.known is None:
+            return None
+        digest, inventory = self.reference.digest, self.known.inventory
+        if digest is None:
+            return any(told.verdict is not None for told in self.tags)
+        return digest in inventory.manifests or digest in inventory.tags.values()
+
 
 async def examined(asked: Asked) -> Found:
     """Return all that bears on what was asked; raise `CommandError` or `RunError`."""

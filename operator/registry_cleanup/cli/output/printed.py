@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TextIO
 
 from registry_cleanup.cli.exits import CommandError, Exit
+from registry_cleanup.cli.output.target import opened
 from registry_cleanup.cli.plans.difference import Difference
 from registry_cleanup.cli.plans.findings import Repository, Show, View, repositories
 from registry_cleanup.cli.plans.summary import Summary
@@ -51,6 +49,16 @@ class Printed:
         for repository in self.repositories():
             yield from repository.lines
 
+    def notes(self) -> Iterator[str]:
+        """Yield what a person should know who asked for repositories of which there are none."""
+        names = sorted({line["repository"] for line in self.lines})
+        for glob in self.view.repositories:
+            if any(map(glob.matches, names)):
+                continue
+            similar = get_close_matches(glob.text.replace("*", "").strip("/"), names, 3)
+            hint = f"; similar: {', '.join(similar)}" if similar else ""
+            yield f"--repository {glob.text} matches no repository of the {self.summary.kind.lower()}{hint}"
+
 
 def view_of(
     show: str | None, reasons: Iterable[str] = (), outcome: str | None = None, globs: Iterable[str] = ()
@@ -84,7 +92,7 @@ def format_of(output: str | None, file: Path | None) -> str:
 
 def write(printed: Printed, output: str, file: Path | None) -> None:
     """Print in a format, to a file or to standard output; raise `CommandError`."""
-    with _opened(file) as out:
+    with opened(file) as out:
         if output == "html" and out.isatty():
             raise CommandError("a page is for a browser: write it with --output-file FILE", Exit.USAGE)
         _writer(output)(printed, out)
@@ -115,41 +123,7 @@ def _write_page(printed: Printed, out: TextIO) -> None:
         [printed.head, *printed.seen()],
         policy=f"{summary.policy['namespace']}/{summary.policy['name']}",
         message=summary.run.get("message"),
+        held_back=summary.held_back(),
         prunable_from=None if from_then is None else datetime.fromisoformat(from_then),
     )
     out.write(page)
-
-
-@contextmanager
-def _opened(file: Path | None) -> Iterator[TextIO]:
-    """Open where to print; a file is whole or as it was before."""
-    if file is None or str(file) == "-":
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    try:
-        # What is no file, such as /dev/stdout or a pipe, cannot be replaced.
-        with file.open("w", encoding="utf-8") if _is_device(file) else _replaced(file.resolve()) as out:
-            yield out
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise CommandError(f"cannot write {file}: {error.strerror or error}", Exit.FAILED) from error
-
-
-def _is_device(file: Path) -> bool:
-    return file.exists() and not file.is_file()
-
-
-@contextmanager
-def _replaced(file: Path) -> Iterator[TextIO]:
-    """Write beside a file, and put that in its place once it is whole."""
-    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        with beside.open("x", encoding="utf-8") as out:
-            if file.exists():
-                beside.chmod(stat.S_IMODE(file.stat().st_mode))
-            yield out
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -164,7 +164,7 @@ def _totals(printed: Printed, width: int | None) -> Iterator[Row]:
         # A hash is whole even where it has no room.
         yield from _told(title, [told], None, width)
     yield from _told("Result", (run.get("message") or "").split("; "), None, width)
-    yield from _told("Held back by", list(_held_back(plan)), "warning", width)
+    yield from _told("Held back by", summary.held_back(), "warning", width)
 
 
 def _freed(plan: Mapping[str, Any], head: Line) -> str:
@@ -192,15 +192,6 @@ def _prunable_from(plan: Mapping[str, Any]) -> str:
     if not plan.get("prunableFrom"):
         return ""
     return f"{_time(plan['prunableFrom'])}{'' if plan.get('published', True) else ', if it were published now'}"
-
-
-def _held_back(plan: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why the operator would not prune at all; of grace period, limits and approval the run itself tells."""
-    waiting = plan.get("waiting") or {}
-    if waiting.get("suspended"):
-        yield "spec.suspend: the operator does not run the policy"
-    if waiting.get("dryRun"):
-        yield "spec.dryRun: the operator only plans"
 
 
 def _difference(difference: Difference, width: int | None) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from string import Template
@@ -34,6 +34,7 @@ def render_page(
     *,
     policy: str | None = None,
     message: str | None = None,
+    held_back: Sequence[str] = (),
     prunable_from: datetime | None = None,
 ) -> str:
     """Return the page that shows a report.
@@ -41,7 +42,8 @@ def render_page(
     Args:
         lines: of the report, as `domain.report.read_report` yields them.
         policy: its namespace and name; without it the UID is shown, which the report has.
-        message: what the run says of itself.
+        message: what the run says of itself, parts parted by semicolons.
+        held_back: what would keep the operator from pruning, whatever the plan.
         prunable_from: when the first of the tags that wait for their grace period may go.
 
     Raises:
@@ -59,7 +61,7 @@ def render_page(
         **contents.columns(),
     }
     return Template(_read("page.html")).substitute(
-        summary.parts(contents, policy, message, prunable_from),
+        summary.parts(contents, policy, message, held_back, prunable_from),
         style_hash=_hash(style),
         script_hash=_hash(script),
         style=style,

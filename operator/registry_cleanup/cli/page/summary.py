@@ -21,7 +21,11 @@ _FAILED = _MARK.format("failed", "M2 2l8 8m0-8l-8 8")
 
 
 def parts(
-    contents: Contents, policy: str | None, message: str | None, prunable_from: datetime | None
+    contents: Contents,
+    policy: str | None,
+    message: str | None,
+    held_back: Sequence[str],
+    prunable_from: datetime | None,
 ) -> dict[str, str]:
     """Return the pieces of the template that are text of the report, escaped."""
     standings = _standings(contents)
@@ -30,10 +34,11 @@ def parts(
         "title": escape(f"{headline}: {contents.head['registry']}"),
         "kind": "What a run did" if contents.tried else "What a run would do",
         "headline": escape(headline),
+        "held": _held(held_back),
         "lede": _lede(contents),
         "proportions": _proportions(standings),
         "facts": "\n".join(_facts(contents, policy)),
-        "notes": "\n".join(_notes(contents, message, prunable_from)),
+        "notes": "\n".join(_notes(contents, message, held_back, prunable_from)),
         **{str(standing): f"{standings[standing]:,}" for standing in Standing},
         "going_word": "were to go" if contents.tried else "going",
         "table": "\n".join(_rows(list(contents.repositories.values()))),
@@ -70,6 +75,14 @@ def _headline(contents: Contents, standings: dict[Standing, int]) -> str:
     return f"{going:,} of {_count(total, 'tag')} would go"
 
 
+def _held(reasons: Sequence[str]) -> str:
+    """Return the list of what holds everything back, or nothing."""
+    if not reasons:
+        return ""
+    entries = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+    return f'<div class="held"><p id="held">Held back</p><ul aria-labelledby="held">{entries}</ul></div>'
+
+
 def _lede(contents: Contents) -> str:
     size = contents.head.get("reclaimableBytesEstimate")
     text = (
@@ -97,7 +110,9 @@ def _fact(term: str, value: str) -> str:
     return f"<div><dt>{term}</dt><dd>{escape(value)}</dd></div>"
 
 
-def _notes(contents: Contents, message: str | None, prunable_from: datetime | None) -> Iterator[str]:
+def _notes(
+    contents: Contents, message: str | None, held_back: Sequence[str], prunable_from: datetime | None
+) -> Iterator[str]:
     for outcome, number in contents.outcomes.most_common():
         word = OUTCOMES.get(outcome, outcome)
         yield _note(f"{_count(number, 'tag')} {word}", _GOING if outcome in GONE else _FAILED)
@@ -111,8 +126,9 @@ def _notes(contents: Contents, message: str | None, prunable_from: datetime | No
     if number := contents.head.get("repositoriesCut", 0):
         what = _count(number, "repository", "repositories")
         yield _note(f"{what} did not fit into the report, and the totals lack their tags")
-    if message:
-        yield _note(message)
+    for part in filter(None, (message or "").split("; ")):
+        if not any(reason in part for reason in held_back):  # those are told already
+            yield _note(part)
 
 
 def _note(text: str, mark: str = "") -> str:

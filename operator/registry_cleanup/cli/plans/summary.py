@@ -15,6 +15,8 @@ from registry_cleanup.kube.status import PolicyStatus, rfc3339
 
 # Of the JSON and YAML that `plan` and `report` print: another one where a script that reads it would break.
 API_VERSION = "cli.registrycleanup.dev/v1"
+# Of the limits that a plan exceeds; there may be one for each repository.
+_LIMITS_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,23 @@ class Summary:
             "plan": dict(self.plan),
             "failures": [dict(failure) for failure in self.failures],
         }
+
+    def held_back(self) -> list[str]:
+        """Return what holds all of a plan back, or would, by the field that does; of a grace period the tags tell."""
+        waiting = self.plan.get("waiting") or {}
+        told = []
+        if waiting.get("suspended"):
+            told.append("spec.suspend: the operator does not run the policy")
+        if waiting.get("dryRun"):
+            told.append("spec.dryRun: the operator only plans")
+        exceeded = waiting.get("exceeded", ())
+        told += exceeded[:_LIMITS_TOLD]
+        if (more := len(exceeded) - _LIMITS_TOLD) > 0:
+            told.append(f"and {more:,} more limits")
+        if waiting.get("approvalRequired") and waiting.get("unapproved"):
+            number = waiting["unapproved"]
+            told.append(f"spec.approval: {number:,} planned tag{'' if number == 1 else 's'} not approved")
+        return told
 
 
 def of_plan(policy: ParsedPolicy, where: str, head: Line, report: RunReport, *, published: bool) -> Summary:

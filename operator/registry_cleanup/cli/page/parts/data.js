@@ -47,7 +47,7 @@ function unpackTag(repository, columns, index) {
     code,
     fate: fateOf(standing, state),
   };
-  tag.text = [tag.name, repository.name, tag.digest, rule, ...tag.users].filter(Boolean).join("\n").toLowerCase();
+  tag.text = [tag.name, repository.name, tag.digest, rule, ...reasons, state, ...tag.users].filter(Boolean).join("\n").toLowerCase();
   return tag;
 }
 

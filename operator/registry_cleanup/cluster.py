@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +17,18 @@ class NoClusterError(Exception):
     """There is no cluster to talk to; the message says why."""
 
 
+class NoKubeconfigError(NoClusterError):
+    """There is none at any of the usual places.
+
+    Attributes:
+        places: where it was looked for.
+    """
+
+    def __init__(self, places: Sequence[str]) -> None:
+        super().__init__(f"neither a cluster's own account nor a kubeconfig (looked at {', '.join(places)})")
+        self.places = places
+
+
 @asynccontextmanager
 async def cluster_client(kubeconfig: Path | None = None, context: str | None = None) -> AsyncIterator[client.ApiClient]:
     """Open the way to the API server; raise `NoClusterError` where nothing says where that is.
@@ -26,6 +39,8 @@ async def cluster_client(kubeconfig: Path | None = None, context: str | None = N
     """
     chosen = kubeconfig is not None or context is not None
     if chosen or not _in_pod():
+        if kubeconfig is None and (looked := _absent()):
+            raise NoKubeconfigError(looked)
         file = None if kubeconfig is None else str(kubeconfig)
         try:
             await config.load_kube_config(file, context)  # type: ignore[no-untyped-call]  # the client leaves it untyped
@@ -48,6 +63,13 @@ def default_namespace(kubeconfig: Path | None = None, context: str | None = None
         return _DEFAULT_NAMESPACE
     chosen = current if context is None else next((each for each in contexts if each["name"] == context), None)
     return ((chosen or {}).get("context") or {}).get("namespace") or _DEFAULT_NAMESPACE
+
+
+def _absent() -> list[str]:
+    """Return the places of the usual kubeconfig where there is none at any; else nothing."""
+    named = [each for each in os.environ.get("KUBECONFIG", "").split(os.pathsep) if each]
+    places = named or ["~/.kube/config"]
+    return [] if any(Path(each).expanduser().exists() for each in places) else places
 
 
 def _in_pod() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from kubernetes.aio import client
 
@@ -93,7 +94,8 @@ class Listers:
                 # Of two addresses that both fail, the one that people mean: where no TLS is spoken, that is http.
                 if other.failure.reachable is not False or _speaks_no_tls(error):
                     raise
-                raise error from other
+                also = f"{error.failure.message}; nor did {others[0]} answer: {other.failure.message.partition(';')[0]}"
+                raise RunError(replace(error.failure, message=also), error.code) from error
 
 
 def _speaks_no_tls(error: RunError) -> bool:

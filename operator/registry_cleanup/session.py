@@ -97,6 +97,13 @@ class Session:
         """What the settings allow every policy."""
         return self._settings.bounds
 
+    @property
+    def insecure(self) -> bool:
+        """Whether the person accepts plain http, or any certificate; raise `RunError` where that is not allowed."""
+        if self._login.insecure and not self._settings.bounds.allow_insecure:
+            raise RunError(_SECURE_ONLY)
+        return self._login.insecure
+
     @asynccontextmanager
     async def connect(self, policy: ParsedPolicy) -> AsyncIterator[Registry]:
         """Open the registry of `policy` with the person's login; raise `RunError`."""
@@ -134,8 +141,7 @@ class Session:
 
     def listers(self) -> Listers:
         """Return what opens registries only to look at them; raise `RunError` where the options are not allowed."""
-        if self._login.insecure and not self._settings.bounds.allow_insecure:
-            raise RunError(_SECURE_ONLY)
+        _ = self.insecure
         house = None if self.cluster is None else self.cluster.login
         return Listers(self._connector, self._login, self._settings.token_hosts, house)
 

@@ -234,9 +234,36 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", _LINES)
-def test_a_closed_stdout_is_nothing_to_fail_over(tmp_path: Path, how: str) -> None:
+def test_what_is_written_to_a_closed_stdout_goes_nowhere(tmp_path: Path, how: str) -> None:
+    """Only a command knows whether it has a result that somebody should get."""
     done = _sh(tmp_path, '"$@" >&-', *_acting(_LINES[how]))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "list 127.0.0.1:1",
+        "plan -f policy.yaml",
+        "plan name",
+        "explain team/app:1 -f policy.yaml",
+        "report name",
+        "run -f /dev/null --yes",
+        "validate policy.yaml",
+        "test policy.yaml -t a",
+        "in-use --namespace team",
+        "completion bash",
+    ],
+)
+def test_a_command_with_a_result_does_not_begin_where_stdout_is_closed(tmp_path: Path, command: str) -> None:
+    done = _sh(tmp_path, '"$@" >&-', *COMMAND, *command.split())
+    told = "Error: the output cannot be written: standard output is closed\n"
+    assert (done.returncode, done.stderr) == (Exit.FAILED, told)
+
+
+def test_what_goes_to_a_file_needs_no_stdout(tmp_path: Path) -> None:
+    done = _sh(tmp_path, '"$@" >&-', *COMMAND, "report", "name", "--output-file", str(tmp_path / "report.json"))
+    assert (done.returncode, "no cluster" in done.stderr) == (Exit.CLUSTER, True)
 
 
 def test_a_file_never_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:

@@ -437,10 +437,14 @@ def test_a_registry_that_is_gone_is_not_asked_again_and_again(
 
 
 def test_a_host_that_does_not_answer_is_told_in_a_line(tmp_path: Path) -> None:
-    done = run(tmp_path / "home", "list", f"127.0.0.1:{free_port()}/{_APP}")
+    host = f"127.0.0.1:{free_port()}"
+    done = run(tmp_path / "home", "list", f"{host}/{_APP}")
     assert (done.returncode, done.stdout) == (4, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("Error: Unreachable: the registry cannot be reached")
+    assert line.startswith("Error: Unreachable: the registry cannot be reached (connection refused)")
+    # Both were tried, since it is on this machine.
+    assert f"https://{host}" in line
+    assert f"nor did http://{host} answer: the registry cannot be reached (connection refused)" in line
 
 
 def test_what_is_no_registry_is_told(person: Person) -> None:

@@ -97,7 +97,7 @@ def test_the_table_groups_what_goes_by_repository_and_reason_and_counts_what_sta
     lines = done.stdout.splitlines()
     group = lines.index("  go by rule builds: OlderThan, BeyondMostRecent (3 tags)")
     assert lines[group - 1] == "team/app"
-    assert [line.split()[0] for line in lines[group + 3 : group + 6]] == GOING
+    assert [line.split()[0] for line in lines[group + 2 : group + 5]] == GOING
     assert "team/web" not in lines  # nothing goes there
     assert "  MostRecent  4" in lines
     assert "\x1b" not in done.stdout
@@ -200,13 +200,14 @@ def test_what_stands_in_the_way_is_told_in_one_line_with_its_exit_code(tmp_path:
     home = tmp_path / "home"
     file = write_policy(tmp_path, policy_spec("https://127.0.0.1:1", **UNUSED))
     invalid = write_policy(tmp_path, policy_spec("https://127.0.0.1:1", rules=[]), "invalid")
+    none = "there is no kubeconfig (looked at ~/.kube/config)"
     cases = [
         (("plan",), 2, "name a policy"),
-        (("plan", "nightly"), 5, "no cluster"),
-        (("report", "nightly"), 5, "no cluster"),
+        (("plan", "nightly"), 5, f"no cluster: {none}: name one with --kubeconfig, or a policy file with -f\n"),
+        (("report", "nightly"), 5, f"no cluster: {none}: name one with --kubeconfig\n"),
         (("plan", "-f", file), 4, "127.0.0.1:1"),
         (("plan", "-f", invalid), 2, "spec.rules"),
-        (("plan", "-f", file, "--diff"), 5, "no cluster"),
+        (("plan", "-f", file, "--diff"), 5, f"no cluster: {none}: name one with --kubeconfig\n"),
         (("plan", "-f", file, "--diff", "-o", "html"), 2, "--diff has no page"),
         (("plan", "-f", file, "--repository", "Team"), 2, "--repository"),
         (("plan", "-f", file, "--kubeconfig", tmp_path / "none"), 5, "no cluster"),
@@ -232,6 +233,34 @@ def test_a_file_that_cannot_or_must_not_be_written_is_told_before_anybody_is_ask
         done = run(home, "plan", "-f", file, "--output-file", target)
         assert (done.returncode, done.stdout, told in done.stderr) == (2, "", True), done.stderr
     assert file.read_text() == text
+
+
+def test_the_places_of_kubeconfigs_are_those_of_the_variable(tmp_path: Path) -> None:
+    missing = f"{tmp_path / 'one'}:{tmp_path / 'two'}"
+    done = run(tmp_path / "home", "report", "nightly", KUBECONFIG=missing)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert f"there is no kubeconfig (looked at {tmp_path / 'one'}, {tmp_path / 'two'})" in done.stderr
+
+
+def test_plain_http_that_a_person_accepts_need_not_be_in_the_policy(registry3: RegistryServer, tmp_path: Path) -> None:
+    fill(registry3.url)
+    home = tmp_path / "home"
+    spec = policy_spec(registry3.url, **UNUSED)
+    file = write_policy(tmp_path, spec)
+    secure = write_policy(tmp_path, {**spec, "registry": {"url": registry3.url}}, "secure")
+
+    refused = run(home, "plan", "-f", secure)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "insecure: true" in refused.stderr
+    plans = [json.loads(run(home, "plan", "-f", each, "--insecure", "-o", "json").stdout) for each in (secure, file)]
+    going = [[line["tag"] for line in plan["lines"] if line.get("verdict") == "Prune"] for plan in plans]
+    assert going == [GOING, GOING]
+    explained = run(home, "explain", "team/app:build-1", "-f", secure, "--insecure")
+    assert explained.returncode == 0, explained.stderr
+
+    forbidden = run(home, "plan", "-f", secure, "--insecure", REGISTRY_CLEANUP_ALLOW_INSECURE="false")
+    assert (forbidden.returncode, forbidden.stdout) == (4, "")
+    assert "--insecure is not allowed by the setting REGISTRY_CLEANUP_ALLOW_INSECURE" in forbidden.stderr
 
 
 def test_a_kubeconfig_of_a_cluster_that_is_gone_is_passed_over_where_no_cluster_is_needed(

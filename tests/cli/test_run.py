@@ -24,7 +24,7 @@ from tests.support.terminal import terminal
 _LIMIT = 60.0
 _ALL = [f"build-{build}" for build in range(1, 6)]
 _KEPT = ["build-4", "build-5"]
-DONE, USAGE, HELD_BACK, REGISTRY, CLUSTER, PARTIAL, INTERRUPTED = 0, 2, 3, 4, 5, 6, 130
+DONE, USAGE, HELD_BACK, REGISTRY, CLUSTER, PARTIAL, INTERRUPTED, BROKEN_PIPE = 0, 2, 3, 4, 5, 6, 130, 141
 
 
 @pytest.fixture
@@ -251,6 +251,35 @@ def test_the_grace_period_counts_from_the_first_plan_that_was_published_here(
     assert _tags(crane, registry3) == _KEPT
 
 
+def test_plan_and_explain_know_what_run_published_on_this_machine(registry3: RegistryServer, home: Path) -> None:
+    push_builds(registry3.url)
+    file = _write(home, registry3.url, gracePeriod="1h")
+    before_ = _json(run(home, "plan", "-f", file, "-o", "json"))["plan"]
+    assert before_["published"] is False
+    assert not (home / ".local").exists()
+    ran = _json(_run(home, file, "--yes", "-o", "json"))
+    push_image(registry3.url, "team/app", ["build-0"], created=days_ago(90), seed="one more")
+    planned = _json(run(home, "plan", "-f", file, "-o", "json"))
+    assert (planned["plan"]["published"], planned["plan"]["prunableFrom"]) == (True, ran["plan"]["prunableFrom"])
+    for tag, known in (("build-1", True), ("build-0", False)):
+        explained = run(home, "explain", f"team/app:{tag}", "-f", file).stdout
+        assert ("in the published plan since" in explained, "it is not in the published plan" in explained) == (
+            known,
+            not known,
+        )
+
+
+def test_without_a_grace_period_neither_plan_nor_run_says_that_anything_waits_for_it(
+    registry3: RegistryServer, home: Path
+) -> None:
+    push_builds(registry3.url)
+    file = _write(home, registry3.url)
+    for output in ("table", "json"):
+        planned = run(home, "plan", "-f", file, "-o", output).stdout
+        assert "grace period" not in planned
+        assert "GracePeriod" not in planned
+
+
 def test_a_damaged_plan_counts_as_none_and_that_is_told(registry3: RegistryServer, crane: Crane, home: Path) -> None:
     push_builds(registry3.url)
     file = _write(home, registry3.url, gracePeriod="1h")
@@ -413,6 +442,58 @@ def _pruning(home: Path, file: Path, proxy: FaultyRegistry) -> _Pruning:
 
 def _heard(home: Path, words: str) -> Callable[[], bool]:
     return lambda: words in (home / "stderr").read_text()
+
+
+def test_where_nobody_reads_the_plan_nothing_is_pruned_and_that_is_told(
+    registry3: RegistryServer, crane: Crane, home: Path
+) -> None:
+    push_builds(registry3.url)
+    file = _write(home, registry3.url)
+    assert _run(home, file, "--yes").returncode == HELD_BACK
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as nobody:
+        done = subprocess.run(
+            [*COMMAND, "run", "-f", str(file), "--yes"],
+            stdin=subprocess.DEVNULL,
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=environment(home),
+        )
+    assert (done.returncode, done.stderr) == (BROKEN_PIPE, "Nothing was pruned: nobody reads the output.\n")
+    assert _tags(crane, registry3) == _ALL
+
+
+@pytest.mark.parametrize("options", [[], ["-o", "json"]], ids=["table", "json"])
+def test_a_reader_that_leaves_while_it_prunes_stops_nothing_and_the_end_is_told(
+    proxy: FaultyRegistry, registry3: RegistryServer, crane: Crane, home: Path, options: list[str]
+) -> None:
+    file = _write(home, proxy.url)
+    assert _run(home, file, "--yes").returncode == HELD_BACK
+    gate = Gate()
+    proxy.inject(before(gate), method="DELETE", path=".*/manifests/build-.*", times=1)
+    with (home / "stderr").open("wb") as err:
+        child = subprocess.Popen(
+            [*COMMAND, "run", "-f", str(file), "--yes", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=err,
+            env=environment(home),
+        )
+    try:
+        gate.wait()
+        assert child.stdout is not None
+        child.stdout.close()
+        gate.open()
+        assert child.wait(_LIMIT) == BROKEN_PIPE
+    finally:
+        gate.open()
+        child.kill()
+        child.wait()
+    assert _tags(crane, registry3) == ["build-11", "build-12"]
+    assert "Done: 10 of 10 planned tags are pruned" in (home / "stderr").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

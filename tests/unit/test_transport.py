@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -9,10 +10,11 @@ from typing_extensions import override
 
 from registry_cleanup.domain.trust import link_local
 from registry_cleanup.lanes import Lane, OwnLimits
-from registry_cleanup.registry.errors import ForbiddenAddressError
+from registry_cleanup.registry.errors import ForbiddenAddressError, UnreachableError
 from registry_cleanup.registry.transport import Transport
 from tests.support.clients import QUICK, SystemClock, free
 from tests.support.http import serve
+from tests.support.processes import free_port
 
 
 async def _answer(_request: web.Request) -> web.StreamResponse:
@@ -113,3 +115,34 @@ async def test_every_attempt_is_counted_and_an_overload_is_told_at_the_gate() ->
         assert (await transport.request("GET", f"{server.url}/v2/", {})).status == 200
         await transport.close()
     assert (transport.sent, told) == (3, [True, True, False])
+
+
+async def _hangs(_request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(3600)
+    return web.Response()
+
+
+async def _hangs_up(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.close()
+    return web.Response()
+
+
+async def _why(url: str) -> str:
+    limits = replace(QUICK, attempts=1, read=0.2)
+    transport = Transport(SystemClock(), ssl.create_default_context(), free(1), max_connections=1, limits=limits)
+    try:
+        with pytest.raises(UnreachableError) as caught:
+            await transport.request("GET", url, {})
+    finally:
+        await transport.close()
+    return caught.value.failure.message
+
+
+async def test_why_there_is_no_answer_is_told_in_a_few_words() -> None:
+    assert "cannot be reached (connection refused)" in await _why(f"http://127.0.0.1:{free_port()}/v2/")
+    assert "cannot be reached (no such host)" in await _why("http://registry.invalid/v2/")
+    with serve(_hangs) as server:
+        assert await _why(server.url) == "no whole answer from the registry (time limit)"
+    with serve(_hangs_up) as server:
+        assert await _why(server.url) == "no whole answer from the registry (connection lost)"

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.group import COMPLETE_VARIABLE, PROGRAM
+from registry_cleanup.cli.streams import expect_output
 
 _BASH = "bash"
 # Of cobra, by which kubectl completes; each says what the shell adds to what is printed.
@@ -35,6 +36,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print the script of a shell."""
     from click.shell_completion import get_completion_class
 
+    expect_output()
     kind = get_completion_class(shell)
     if kind is None:
         raise CommandError(f"this version of click knows no {shell}", Exit.FAILED)

@@ -9,6 +9,7 @@ import click
 from registry_cleanup.cli.exits import Exit
 from registry_cleanup.cli.known import policy_names
 from registry_cleanup.cli.options import cluster_options, login_options
+from registry_cleanup.cli.streams import expect_output
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 
 
@@ -61,6 +62,7 @@ def explain(
     from registry_cleanup.cli.explaining.work import Asked, examined
     from registry_cleanup.cli.working import work
 
+    expect_output()
     found = work(examined(Asked(reference, filename, name, not no_in_use, login, cluster)))
     if output == "text":
         from registry_cleanup.cli.explaining.text import print_text

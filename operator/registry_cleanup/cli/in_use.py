@@ -8,6 +8,7 @@ import logging
 import click
 
 from registry_cleanup.cli.exits import CommandError, Exit
+from registry_cleanup.cli.streams import expect_output
 
 
 @click.command("in-use")
@@ -36,6 +37,7 @@ def in_use(name: str, namespace: str | None, output: str) -> None:
     from registry_cleanup.kube.in_use.listing import TooLargeError
     from registry_cleanup.ports import RunError
 
+    expect_output()
     logging.getLogger().addHandler(logging.NullHandler())  # what went wrong is told once, below
     try:
         found = asyncio.run(images_in_use())

@@ -10,6 +10,7 @@ import click
 
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.options import cluster_options_with, login_options
+from registry_cleanup.cli.streams import expect_output
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def list_(
     """  # noqa: D301 - click's mark of a paragraph that is not to be wrapped
     from registry_cleanup.cli.working import work
 
+    expect_output()
     if names and (tree or long or sort in ("date", "size")):
         raise click.UsageError("--names goes with neither --tree, --long, nor --sort date or size")
     if repositories and tree:

@@ -10,6 +10,7 @@ from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.known import policy_names
 from registry_cleanup.cli.options import cluster_options, login_options
 from registry_cleanup.cli.output.options import output_options
+from registry_cleanup.cli.streams import expect_output
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 
 
@@ -62,6 +63,8 @@ def plan(
     from registry_cleanup.cli.plans.planning import Asked, exit_of, make
     from registry_cleanup.cli.working import work
 
+    if output_file is None:
+        expect_output()
     if filename is None and name is None:
         raise CommandError("name a policy of the cluster, or a file with -f", Exit.USAGE)
     if str(filename) == "-" and login.password is not None:

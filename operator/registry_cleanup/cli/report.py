@@ -10,6 +10,7 @@ import click
 from registry_cleanup.cli.known import policy_names
 from registry_cleanup.cli.options import cluster_options
 from registry_cleanup.cli.output.options import output_options
+from registry_cleanup.cli.streams import expect_output
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def report(
     from registry_cleanup.cli.working import work
 
     check_writable(output_file)
+    if output_file is None:
+        expect_output()
     view = view_of(_SHOWN[verdict], reasons, outcome, globs)
     printed = work(_report(name, view, cluster))
     write(printed, format_of(output, output_file), output_file)

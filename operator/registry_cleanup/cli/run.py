@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from registry_cleanup.cli.options import cluster_options, login_options
+from registry_cleanup.cli.streams import expect_output
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 
 
@@ -20,7 +21,15 @@ from registry_cleanup.logins.options import ClusterOptions, LoginOptions
     required=True,
     help="File with the policy; - for standard input.",
 )
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing. Approves nothing: limits and approval.required hold.")
+@click.option(
+    "-y",
+    "--yes",
+    is_flag=True,
+    help=(
+        "Ask nothing. Approves nothing: limits and approval.required hold, and a policy that is new on this machine "
+        "or was changed is only planned (exit code 3)."
+    ),
+)
 @click.option(
     "--approve",
     metavar="HASH",
@@ -54,6 +63,11 @@ def run(
     grace period counts from the first plan that was published here, and limits, approval.required and dryRun hold.
     A policy that prunes in the cluster is refused: see `request`.
 
+    With --yes, a policy that is new on this machine, or was changed, is only planned and shown, and that ends with 3:
+    the next run prunes. What one run knows of another is in $XDG_STATE_HOME/registry-cleanup, by default
+    ~/.local/state/registry-cleanup. A CI job has to keep that folder from one run to the next, or else to name the plan
+    with --approve HASH; without the folder, no grace period ever ends.
+
     Ctrl-C ends it at once while it plans, and at a safe point while it prunes; what was done is told.
     """
     from registry_cleanup.cli.asking import can_ask
@@ -61,5 +75,6 @@ def run(
     from registry_cleanup.cli.running.course import run as do
     from registry_cleanup.cli.running.holding import Wish
 
+    expect_output()
     wish = Wish(yes, None if approve is None else approve.strip().lower(), can_ask())
     sys.exit(do(Call(filename, name, login, cluster, wish, output == "json")))

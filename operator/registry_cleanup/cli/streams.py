@@ -10,10 +10,14 @@ import sys
 
 import click
 
-from registry_cleanup.cli.exits import Exit
+from registry_cleanup.cli.exits import CommandError, Exit
 
 # The disk, or the quota, is full; or the device failed.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+class _Nowhere(io.TextIOWrapper):
+    """Stands in for a standard output that the shell closed."""
 
 
 def prepare() -> None:
@@ -23,7 +27,7 @@ def prepare() -> None:
     if sys.stdin is None:
         sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
     if sys.stdout is None:
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+        sys.stdout = _Nowhere(os.fdopen(os.open(os.devnull, os.O_WRONLY), "wb"))
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -32,6 +36,12 @@ def prepare() -> None:
         # out, as Python itself has it on stderr.
         known = codecs.lookup(sys.stdout.encoding).name
         sys.stdout.reconfigure(encoding="utf-8" if known == "ascii" else None, errors="backslashreplace")
+
+
+def expect_output() -> None:
+    """Raise `CommandError` where standard output is closed: a command whose result nobody gets need not begin."""
+    if isinstance(sys.stdout, _Nowhere):
+        raise CommandError("the output cannot be written: standard output is closed", Exit.FAILED)
 
 
 def finish() -> Exit | None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from registry_cleanup.cli.streams import expect_output
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
@@ -62,5 +64,6 @@ def test(
     """
     from registry_cleanup.cli.checking.trying import try_names
 
+    expect_output()
     for line in try_names(file, name, given, repository, dates, now, by_digest=by_digest, as_json=output == "json"):
         click.echo(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from registry_cleanup.cli.exits import Exit
+from registry_cleanup.cli.streams import expect_output
 
 
 @click.command()
@@ -36,6 +37,7 @@ def validate(files: tuple[str, ...], recursive: bool, quiet: bool, output: str) 
     """
     from registry_cleanup.cli.checking.validation import as_json, as_lines, look_at
 
+    expect_output()
     findings = look_at(files, recursive=recursive)
     if output == "json":
         click.echo(as_json(findings, quiet=quiet))

@@ -7,8 +7,10 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import click
+
 from registry_cleanup.cli.exits import CommandError, Exit
-from registry_cleanup.cluster import NoClusterError
+from registry_cleanup.cluster import NoClusterError, NoKubeconfigError
 from registry_cleanup.domain.run import Failure
 from registry_cleanup.kube.api import APIError
 from registry_cleanup.ports import RunError
@@ -34,12 +36,26 @@ def work(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
     logging.getLogger().addHandler(logging.NullHandler())  # what went wrong is told once, by the command
     try:
         return asyncio.run(coroutine)
+    except NoKubeconfigError as error:
+        where = ", ".join(error.places)
+        raise CommandError(f"no cluster: there is no kubeconfig (looked at {where}){_how()}", Exit.CLUSTER) from error
     except NoClusterError as error:
         raise CommandError(f"no cluster: {error}", Exit.CLUSTER) from error
     except APIError as error:
         raise CommandError(f"the cluster: {error}", Exit.CLUSTER) from error
     except RunError as error:
         raise told(error.failure) from error
+
+
+def _how() -> str:
+    """Return by which options of the command a person does better."""
+    context = click.get_current_context(silent=True)
+    given = {} if context is None else context.params
+    if "kubeconfig" not in given:
+        return ""
+    # Where the policy need not be one of the cluster.
+    or_file = ", or a policy file with -f" if "filename" in given and given["filename"] is None else ""
+    return f": name one with --kubeconfig{or_file}"
 
 
 def told(failure: Failure) -> CommandError:

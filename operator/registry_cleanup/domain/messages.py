@@ -73,7 +73,10 @@ def guard_notes(policy: Policy, guarded: Guarded, *, plan_only: bool) -> list[st
         more = f" and {len(guarded.exceeded) - 2} more" if len(guarded.exceeded) > 2 else ""
         later = plan_only or guarded.go is Go.AHEAD
         would = "a run that prunes would be blocked" if later else "nothing was pruned"
-        notes.append(f"{would}: {'; '.join(guarded.exceeded[:2])}{more}; raise the limit, or approve the plan")
+        # No approval goes past what the administrator allows.
+        portions = f" (one run then prunes no more than {policy.limits.whose})" if policy.limits.capped else ""
+        ways = f"raise the limit, or approve the plan{portions}"
+        notes.append(f"{would}: {'; '.join(guarded.exceeded[:2])}{more}; {ways}")
     if policy.approval_required and guarded.unapproved:
         notes.append(f"waiting for the approval of the plan: {guarded.unapproved}")
     elif guarded.go is Go.AHEAD and guarded.unapproved and not guarded.exceeded:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -33,6 +35,7 @@ from registry_cleanup.registry.errors import (
 _THROTTLED = 429
 _TRANSIENT = frozenset({500, 502, 503, 504})
 _REPEATABLE = frozenset({"GET", "HEAD"})
+_NO_WAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH})
 _HEADERS = {"User-Agent": "registry-cleanup", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
 
 
@@ -253,7 +256,7 @@ class Transport:
         except httpx.ConnectError as error:
             raise _connect_failure(error, self._words) from error
         except (httpx.TransportError, TimeoutError) as error:
-            failure = UnreachableError(f"no whole answer from the registry ({type(error).__name__})")
+            failure = UnreachableError(f"no whole answer from the registry ({_cause(error)})")
             raise (RetryableError(failure) if repeatable else failure) from error
         except (httpx.DecodingError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise MalformedAnswerError(f"the registry's answer cannot be read ({type(error).__name__})") from error
@@ -334,7 +337,25 @@ def _connect_failure(error: httpx.ConnectError, words: LoginWords) -> Exception:
             )
         cause = cause.__cause__ or cause.__context__
     # Nothing was sent yet, so this is safe to repeat whatever the method.
-    return RetryableError(UnreachableError(f"the registry cannot be reached; {words.unreachable}"))
+    return RetryableError(UnreachableError(f"the registry cannot be reached ({_cause(error)}); {words.unreachable}"))
+
+
+def _cause(error: BaseException) -> str:
+    """Return in a few words why there was no answer; never what an error says itself, which may be the server's."""
+    if isinstance(error, httpx.ConnectTimeout):
+        return "time limit: no connection"
+    if isinstance(error, (httpx.TimeoutException, TimeoutError)):
+        return "time limit"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(cause, socket.gaierror):
+            return "no such host"
+        if isinstance(cause, OSError) and cause.errno in _NO_WAY:
+            return "no way to the host"
+        cause = cause.__cause__ or cause.__context__
+    return "no connection" if isinstance(error, httpx.ConnectError) else "connection lost"
 
 
 def utc(moment: datetime) -> datetime:

@@ -66,6 +66,16 @@ def test_a_view_of_some_repositories_shows_no_others() -> None:
     assert [repository.name for repository in _seen(View(repositories=(RepositoryGlob("b"),)))] == ["b"]
 
 
+def test_signatures_and_the_like_go_with_what_they_refer_to() -> None:
+    signature = {**LINES[0], "tag": "sha256-1.sig", "subject": "1" * 64}
+    (repository,) = repositories([LINES[0], signature])
+    found = [(heading, [tag.name for tag in tags]) for heading, tags in groups(repository.tags)]
+    assert found == [
+        ("go by rule r: OlderThan", ["old"]),
+        ("go with what they refer to (rule r: OlderThan)", ["sha256-1.sig"]),
+    ]
+
+
 def test_tags_are_grouped_by_rule_and_reason_and_what_goes_comes_first() -> None:
     a = next(repositories(LINES))
     found = [(heading, [tag.name for tag in tags]) for heading, tags in groups(a.tags)]

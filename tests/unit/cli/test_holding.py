@@ -1,5 +1,6 @@
 """What holds a plan back, and with which code a run ends: safety first, and the next step in words."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +19,7 @@ from registry_cleanup.domain.run import (
     Trigger,
     Waiting,
 )
+from registry_cleanup.domain.tenancy import UNBOUNDED, Bounds
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
 from tests.support.policies import policy_spec
 
@@ -35,6 +37,10 @@ _UNAPPROVED = Waiting(approval=True, unapproved=3)
 
 
 def _policy(**changes: object) -> ParsedPolicy:
+    return _parsed(changes)
+
+
+def _parsed(changes: Mapping[str, object], bounds: Bounds = UNBOUNDED) -> ParsedPolicy:
     spec = {**policy_spec("https://registry.example.com"), "dryRun": False, **changes}
     metadata = {
         "namespace": "team",
@@ -43,7 +49,7 @@ def _policy(**changes: object) -> ParsedPolicy:
         "generation": 1,
         "creationTimestamp": "2026-01-01T00:00:00Z",
     }
-    return parse_policy({"metadata": metadata, "spec": spec})
+    return parse_policy({"metadata": metadata, "spec": spec}, bounds)
 
 
 def _held(
@@ -106,6 +112,24 @@ def test_a_limit_that_is_exceeded_takes_the_hash(wish: Wish) -> None:
     assert f"--approve {_PLAN.hash}" in held[1]
     assert _held(replace(_REPORT, waiting=_TOO_MANY), _APPROVES) is None
     assert _held(replace(_REPORT, waiting=replace(_TOO_MANY, truncates=True)), wish) is None
+
+
+@pytest.mark.parametrize("most", [1000, 2])
+def test_where_the_administrators_setting_is_exceeded_no_approval_is_said_to_go_past_it(most: int) -> None:
+    """Whether the setting caps the policy's own limit, or what an approval would let through."""
+    policy = _parsed({"limits": {"maxDeletions": most}}, Bounds(max_deletions=2))
+    waits = replace(_REPORT, waiting=Waiting((f"3 tags would go, more than {policy.policy.limits.whose}",)))
+    held = _held(waits, policy=policy)
+    assert held is not None
+    assert held[0] is Exit.HELD_BACK
+    assert "An approval does not go past the setting REGISTRY_CLEANUP_MAX_DELETIONS (2)" in held[1]
+    assert "let this very plan through" not in held[1]
+    # Within the setting an approval lets all of it through.
+    percent = Waiting(("3 of 4 tags of team/app would go, more than limits.maxPercentPerRepository (50)",))
+    allowed = _parsed({"limits": {"maxDeletions": most}}, Bounds(max_deletions=3))
+    held = _held(replace(_REPORT, waiting=percent), policy=allowed)
+    assert held is not None
+    assert f"let this very plan through: --approve {_PLAN.hash}" in held[1]
 
 
 def test_yes_approves_nothing_but_a_person_may_be_asked() -> None:

@@ -46,7 +46,7 @@ def test_http_comes_after_https_where_it_is_allowed_and_nothing_is_said() -> Non
         ("registry.example.com/Team/app", "contains 'T'"),
         ("registry.example.com//app", "begins or ends with '/'"),
         ("registry.example.com/team/../app", "is no repository"),
-        ("user@registry.example.com/app", "is no host"),
+        ("user@registry.example.com/app", "give --username with --password-stdin"),
         ("registry.example.com:none/app", "is no host"),
         ("", "is no host"),
         ("ftp://registry.example.com/app", "begin with https:// or http://"),
@@ -57,3 +57,23 @@ def test_what_names_no_registry_is_refused_with_an_example(text: str, told: str)
         read_target(text, insecure=False)
     assert told in str(refusal.value)
     assert refusal.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://alice:hunter2@registry.example.com",
+        "https://alice:hunter2@registry.example.com:5000/team/app",
+        "alice:hunter2@registry.example.com/app",
+        "alice:hunter2@registry.example.com:5000",
+        "http://alice:hunt/hunter2@registry.example.com/app",
+        "http://hunter2@registry.example.com/app@sha256:" + "0" * 64,
+        "ftp://alice:hunter2@registry.example.com/app",
+        "alice:hunter2@localhost:5000/app:1.0",
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_never_printed(text: str) -> None:
+    with pytest.raises(CommandError, match="give --username with --password-stdin") as refusal:
+        read_target(text, insecure=False)
+    assert "hunter2" not in str(refusal.value)
+    assert "alice" not in str(refusal.value)

@@ -15,6 +15,7 @@ from registry_cleanup.cli.running.local_plans import (
     LocalPlans,
     Memory,
     fingerprint,
+    published_here,
 )
 from registry_cleanup.domain.published import Entry, Published, nothing_published
 from registry_cleanup.ports import RunError
@@ -65,6 +66,33 @@ async def test_a_plan_that_breaks_off_is_a_damaged_one(store: LocalPlans, told: 
     file.write_bytes(file.read_bytes()[:length])
     assert await store.load() == nothing_published(_UID)
     assert len(told) == 1
+
+
+async def test_others_than_run_see_what_it_published_and_leave_no_trace(
+    store: LocalPlans, tmp_path: Path, told: list[str]
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert published_here(_UID, told.append, nowhere) is None
+    assert published_here(_UID, told.append, tmp_path) is None
+    assert not nowhere.exists()
+    await store.save(_PLAN)
+    with store.held(_NOW):
+        assert published_here(_UID, told.append, tmp_path) == _PLAN
+    assert published_here("another", told.append, tmp_path) is None
+    assert told == []
+
+
+async def test_what_run_would_not_believe_nobody_does_and_that_is_told(
+    store: LocalPlans, tmp_path: Path, told: list[str]
+) -> None:
+    await store.save(_PLAN)
+    store.folder.chmod(0o770)
+    assert published_here(_UID, told.append, tmp_path) is None
+    assert "others may write" in told.pop()
+    store.folder.chmod(0o700)
+    (store.folder / PLAN_FILE).write_bytes(b"damaged")
+    assert published_here(_UID, told.append, tmp_path) == nothing_published(_UID)
+    assert "is damaged" in told.pop()
 
 
 async def test_nobody_else_may_read_what_is_kept(store: LocalPlans) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,40 @@ def test_the_table_says_what_stays_what_waits_and_from_when_the_plan_can_be_prun
     assert "Prunable from  2026-11-26 00:01:00 UTC, if it were published now" in found
     assert "Result         2 of 4 tags would be pruned" in found
     assert "               waiting for the grace period: 1" in found
-    assert "Held back by   spec.dryRun: the operator only plans" in found
+    assert "Held back by   spec.dryRun: the policy is only planned, and prunes nothing" in found
+
+
+@pytest.mark.parametrize(
+    ("deletion", "told"),
+    [
+        ("ReadOnly", "the registry: it is read-only"),
+        ("DeletionDisabled", "the registry: deletion is switched off there"),
+        ("DeletionForbidden", "the registry: the login may not remove tags"),
+        ("SomethingElse", "the registry does not delete (SomethingElse)"),
+    ],
+)
+def test_a_registry_that_does_not_delete_holds_a_plan_back(deletion: str, told: str) -> None:
+    plan = {**PLAN, "waiting": {**WAITING, "dryRun": False, "deletion": deletion}}
+    printed = Printed(Summary("Plan", POLICY, RUN, plan, ()), {"type": "run"}, LINES, View())
+    assert f"Held back by   {told}" in [row.text for row in rows(printed, None)]
+
+
+def test_what_a_narrow_terminal_has_no_room_for_is_told() -> None:
+    wide, narrow = ([row.text for row in rows(_printed([_going("nightly", **DATED)]), width)] for width in (100, 30))
+    assert not any("too narrow" in text for text in wide)
+    begin = next(number for number, text in enumerate(narrow) if text.startswith("Note "))
+    told = " ".join(text[15:] for text in narrow[begin:])
+    assert told == "too narrow for SIZE, DIGEST; -o json has everything"
+
+
+def test_all_of_many_are_where_the_command_says() -> None:
+    many = [_going(f"build-{number}") for number in range(31)]
+    command = "registry-cleanup plan -f policies/nightly.yaml"
+    found = [row.text for row in rows(replace(_printed(many), whole=command), 100)]
+    assert f"    … and 1 more; all of them: {command}" in found
+    found = [row.text for row in rows(replace(_printed(many), whole=command), 60)]
+    more = found.index("    … and 1 more; all of them:")
+    assert found[more + 1] == f"      {command}"  # whole, to be copied
 
 
 def test_a_page_and_a_table_tell_the_same_of_what_holds_a_plan_back(tmp_path: Path) -> None:

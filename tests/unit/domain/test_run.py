@@ -176,6 +176,7 @@ def test_only_a_new_policy_that_is_planned_and_bears_a_request_is_told_to_reques
 
 _HELD_BACK = Guarded(Go.AHEAD, held={KeepReason.GRACE_PERIOD: 2}, prunable_from=NOW)
 _BLOCKED = Guarded(Go.LIMIT_EXCEEDED, exceeded=["one", "two", "three"], unapproved=9)
+_PORTIONS = " (one run then prunes no more than the operator's setting REGISTRY_CLEANUP_MAX_DELETIONS (2))"
 _PLAIN = policy(rule(days=1))
 _APPROVING = replace(_PLAIN, approval_required=True)
 _TRUNCATING = replace(_PLAIN, limits=Limits(on_exceeded=OnExceeded.TRUNCATE))
@@ -201,6 +202,12 @@ _TRUNCATING = replace(_PLAIN, limits=Limits(on_exceeded=OnExceeded.TRUNCATE))
             ["waiting for the next run, since the limits allow no more: 3"],
         ),
         (_PLAIN, _BLOCKED, False, ["nothing was pruned: one; two and 1 more; raise the limit, or approve the plan"]),
+        (
+            replace(_PLAIN, limits=Limits(ceiling=2)),
+            replace(_BLOCKED, exceeded=["one"]),
+            False,
+            [f"nothing was pruned: one; raise the limit, or approve the plan{_PORTIONS}"],
+        ),
         (
             _PLAIN,
             replace(_BLOCKED, exceeded=["one", "two"]),

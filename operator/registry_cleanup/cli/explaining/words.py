@@ -192,7 +192,7 @@ def _held(found: Found, held: Held) -> Iterator[str]:
         yield f"It has been in the published plan since {since}, and may go from {until} on."
     elif grace:
         known = "it is not in the published plan" if found.published is not None else "nobody knows what was published"
-        yield f"The grace period ({duration_text(grace)}) counts from the operator's first plan that has it; {known}."
+        yield f"The grace period ({duration_text(grace)}) counts from the first published plan that has it; {known}."
     for exceeded in held.limits:
         yield f"A limit speaks against it: {exceeded}."
     if policy.policy.approval_required:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,10 @@ class Contents:
     problems: tuple[Problem, ...] = ()
 
 
-def read_one(file: Path, name: str | None = None) -> Document:
+def read_one(file: Path, name: str | None = None, *, insecure: bool = False) -> Document:
     """Return the valid policy of a file, the one called `name` where there are several; `-` is standard input.
+
+    Where a person accepts plain http (`insecure`), a policy with an address of http says so, too.
 
     Raises:
         CommandError: the file cannot be read, is no YAML, or holds no policy, or none that is meant, or that is not
@@ -112,9 +114,22 @@ def read_one(file: Path, name: str | None = None) -> Document:
     if contents.problems:
         raise FileError(str(file), *contents.problems)
     document = _meant(str(file), contents, name)
+    if insecure:
+        document = replace(document, body=_with_http(document.body))
     if problems := problems_of(document):
         raise CommandError(f"the policy is not valid:\n{document.told(problems)}", Exit.USAGE)
     return document
+
+
+def _with_http(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a policy with `insecure: true`, where it has an address of http."""
+    spec = body.get("spec")
+    registry = spec.get("registry") if isinstance(spec, dict) else None
+    if not isinstance(spec, dict) or not isinstance(registry, dict):
+        return body
+    if not any(str(registry.get(field)).startswith("http://") for field in ("url", "tokenURL")):
+        return body
+    return {**body, "spec": {**spec, "registry": {**registry, "insecure": True}}}
 
 
 def problems_of(document: Document, bounds: Bounds = UNBOUNDED) -> list[Problem]:

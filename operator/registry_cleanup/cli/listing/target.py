@@ -12,6 +12,7 @@ from registry_cleanup.domain.reference import is_repository
 from registry_cleanup.domain.trust import Endpoint, Host
 
 _SCHEME = re.compile(r"(https?)://", re.IGNORECASE)
+_DIGEST = re.compile(r"@(sha256|sha384|sha512|blake3):.*$")
 # Where Docker Hub's API is.
 _DOCKER_HUB_API = "registry-1.docker.io"
 # As docker and podman have it: what is on this machine may speak http.
@@ -42,6 +43,7 @@ def read_target(text: str, *, insecure: bool) -> Target:
 
     Without a scheme it is https; where `insecure` is allowed, and on this machine, http comes after that.
     """
+    _refuse_login(text)
     scheme = _SCHEME.match(text)
     host, slash, path = (text[scheme.end() :] if scheme else text).partition("/")
     if not scheme and "://" in text:
@@ -73,6 +75,14 @@ def read_wanted(text: str) -> RepositoryGlob:
     if glob.literal and not is_repository(text):
         raise _wrong(text, "is no repository")
     return glob
+
+
+def _refuse_login(text: str) -> None:
+    """Refuse a login in an address, and never print it."""
+    if "@" in (named := _DIGEST.sub("", text)):
+        raise _wrong(
+            f"…@{named.rpartition('@')[2]}", "a login is no part of an address; give --username with --password-stdin"
+        )
 
 
 def _api(host: str) -> str:

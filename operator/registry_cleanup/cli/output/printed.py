@@ -30,6 +30,7 @@ class Printed:
         lines: all others.
         view: what of them is to be seen.
         difference: to the published plan; None where nobody asked.
+        whole: what a person appends or types to see all that a terminal does not show.
     """
 
     summary: Summary
@@ -37,6 +38,7 @@ class Printed:
     lines: Sequence[Line]
     view: View
     difference: Difference | None = None
+    whole: str = "| less"
 
     def repositories(self) -> Iterator[Repository]:
         """Yield what is to be seen of each repository in which anything is."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 from textwrap import wrap
@@ -35,6 +36,21 @@ _Shown = TypeVar("_Shown")
 _STYLES = {"title": "bold", "going": "red", "stays": "green", "dim": "dim", "warning": "yellow"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Paper:
+    """What is written on.
+
+    Attributes:
+        width: of the terminal; None for what is none.
+        whole: what shows all that a terminal does not.
+        left_out: titles of the columns for which there was no room.
+    """
+
+    width: int | None
+    whole: str
+    left_out: list[str] = field(default_factory=list)
+
+
 class Row(NamedTuple):
     """A line of text, and in what style it is shown."""
 
@@ -54,14 +70,18 @@ def write_table(printed: Printed, out: TextIO) -> None:
 
 def rows(printed: Printed, width: int | None) -> Iterator[Row]:
     """Yield all lines, for a terminal of this width, or None for what is none."""
+    paper = _Paper(width, printed.whole)
     if printed.difference is not None:
-        yield from _difference(printed.difference, width)
+        yield from _difference(printed.difference, paper)
     else:
-        yield from chain.from_iterable(_repository(repository, width) for repository in printed.repositories())
+        yield from chain.from_iterable(_repository(repository, paper) for repository in printed.repositories())
     yield from _totals(printed, width)
+    if paper.left_out:
+        titles = ", ".join(title for title in _COLUMNS if title in paper.left_out)
+        yield from _told("Note", [f"too narrow for {titles}; -o json has everything"], "dim", width)
 
 
-def _repository(repository: Repository, width: int | None) -> Iterator[Row]:
+def _repository(repository: Repository, paper: _Paper) -> Iterator[Row]:
     yield Row(repository.name, "title")
     if repository.incomplete is not None:
         listed = f", all {count(repository.listed, 'listed tag')} stay" if repository.listed else ""
@@ -72,7 +92,7 @@ def _repository(repository: Repository, width: int | None) -> Iterator[Row]:
         )
     for heading, tags in groups(repository.tags):
         yield Row(f"  {heading} ({count(len(tags), 'tag')})", "going" if tags[0].goes else "stays")
-        yield from _tags(tags, width)
+        yield from _tags(tags, paper)
     if repository.untagged:
         outcomes = Counter(str(line["outcome"]) for line in repository.untagged if "outcome" in line)
         told = "".join(f", {number:,} {outcome}" for outcome, number in sorted(outcomes.items()))
@@ -80,27 +100,28 @@ def _repository(repository: Repository, width: int | None) -> Iterator[Row]:
     yield Row("")
 
 
-def _tags(tags: Sequence[Tag], width: int | None) -> Iterator[Row]:
+def _tags(tags: Sequence[Tag], paper: _Paper) -> Iterator[Row]:
     # Where all have the same note, it stands once.
     notes = {_note(tag) for tag in tags}
     common = notes.pop() if len(notes) == 1 else None
     if common:
         yield Row(f"    {common}", "warning")
-    shown = [_cells(tag, "" if common is not None else _note(tag)) for tag in _first(tags, width)]
-    header, *lines = _lines(_COLUMNS, shown, width)
+    shown = [_cells(tag, "" if common is not None else _note(tag)) for tag in _first(tags, paper.width)]
+    header, *lines = _lines(_COLUMNS, shown, paper)
     yield Row(header, "dim")
     yield from map(Row, lines)
-    yield from _more(len(tags), width)
+    yield from _more(len(tags), paper)
 
 
-def _lines(ranks: Mapping[str, int], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+def _lines(ranks: Mapping[str, int], rows: Sequence[Sequence[str]], paper: _Paper) -> Iterator[str]:
     """Yield titles, of which each has its rank, and rows below them; columns that are empty everywhere are left out."""
     shown = [
         Column(title, cells, right=title == "SIZE", rank=rank)
         for (title, rank), *cells in zip(ranks.items(), *rows, strict=True)
         if any(cells)
     ]
-    fitted = fit(shown, None if width is None else width - len(_INDENT))
+    fitted = fit(shown, None if paper.width is None else paper.width - len(_INDENT))
+    paper.left_out.extend(fitted.left_out)
     yield from (f"{_INDENT}{line}" for line in fitted.lines)
 
 
@@ -108,9 +129,14 @@ def _first(items: Sequence[_Shown], width: int | None) -> Sequence[_Shown]:
     return items if width is None else items[:_MOST_ON_A_TERMINAL]
 
 
-def _more(number: int, width: int | None) -> Iterator[Row]:
-    if width is not None and number > _MOST_ON_A_TERMINAL:
-        yield Row(f"    … and {number - _MOST_ON_A_TERMINAL:,} more; all of them: | less", "dim")
+def _more(number: int, paper: _Paper) -> Iterator[Row]:
+    if paper.width is not None and number > _MOST_ON_A_TERMINAL:
+        more = f"{_INDENT}… and {number - _MOST_ON_A_TERMINAL:,} more; all of them:"
+        # A command is whole even where it has no room.
+        lines = [f"{more} {paper.whole}"]
+        if len(lines[0]) > paper.width:
+            lines = [more, f"{_INDENT}  {paper.whole}"]
+        yield from (Row(line, "dim") for line in lines)
 
 
 def _cells(tag: Tag, note: str) -> tuple[str, ...]:
@@ -194,13 +220,13 @@ def _prunable_from(plan: Mapping[str, Any]) -> str:
     return f"{_time(plan['prunableFrom'])}{'' if plan.get('published', True) else ', if it were published now'}"
 
 
-def _difference(difference: Difference, width: int | None) -> Iterator[Row]:
-    yield from _items("New in this plan", difference.new, "going", width)
-    yield from _items("Not planned any more", difference.dropped, "stays", width)
+def _difference(difference: Difference, paper: _Paper) -> Iterator[Row]:
+    yield from _items("New in this plan", difference.new, "going", paper)
+    yield from _items("Not planned any more", difference.dropped, "stays", paper)
     if difference.nameless:
         yield Row(f"  and {count(difference.nameless, 'tag')} that the last report does not name", "stays")
         yield Row("")
-    yield from _items("Pruned since", difference.pruned, "dim", width)
+    yield from _items("Pruned since", difference.pruned, "dim", paper)
     told = "the same hash" if difference.same else "another hash"
     yield Row(
         f"{told} as the published plan {difference.published} of {_time(difference.published_at)}: "
@@ -211,13 +237,13 @@ def _difference(difference: Difference, width: int | None) -> Iterator[Row]:
     yield Row("")
 
 
-def _items(title: str, items: Sequence[Item], style: str, width: int | None) -> Iterator[Row]:
+def _items(title: str, items: Sequence[Item], style: str, paper: _Paper) -> Iterator[Row]:
     if not items:
         return
     yield Row(f"{title} ({count(len(items), 'tag')})", style)
-    shown = [(f"{item.repository}:{item.tag}", short_digest(item.digest)) for item in _first(items, width)]
-    yield from map(Row, _lines({"TAG": 0, "DIGEST": 1}, shown, width))
-    yield from _more(len(items), width)
+    shown = [(f"{item.repository}:{item.tag}", short_digest(item.digest)) for item in _first(items, paper.width)]
+    yield from map(Row, _lines({"TAG": 0, "DIGEST": 1}, shown, paper))
+    yield from _more(len(items), paper)
     yield Row("")
 
 

@@ -176,6 +176,9 @@ def _tag(line: Mapping[str, Any], fates: _Fates) -> Tag:
 def _heading(tag: Tag) -> str:
     reasons = ", ".join(tag.reasons)
     by = f" by rule {tag.line['rule']}" if "rule" in tag.line else ""
+    if tag.goes and "subject" in tag.line:
+        # Signatures and the like: rule and reasons are those of what they refer to.
+        return f"go with what they refer to ({by.removeprefix(' by ')}: {reasons})"
     return f"{'go' if tag.goes else 'stay'}{by}: {reasons}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 import click
@@ -9,6 +10,7 @@ import click
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.plans.policies import Loaded
 from registry_cleanup.cli.plans.reports import CONFIG_MAPS_RULE
+from registry_cleanup.cli.running.local_plans import published_here
 from registry_cleanup.domain.published import Published
 from registry_cleanup.domain.run import RunOrder, Trigger
 from registry_cleanup.kube.plans import ConfigMapPlans
@@ -49,13 +51,18 @@ def check_in_use(session: Session, policy: ParsedPolicy, *, in_use: bool, otherw
 def tell_notes(session: Session) -> None:
     """Tell what could not be looked at."""
     for note in session.notes:
-        click.echo(f"Note: {note}", err=True)
+        _note(note)
 
 
 async def published_plan(session: Session, loaded: Loaded) -> Published | None:
-    """Return what the operator published of the policy, as far as the person may read it."""
+    """Return what the operator published of the policy, as far as the person may read it.
+
+    Of a policy that is in a file only, it is what `run` published on this machine.
+    """
     policy, resource = loaded.policy, loaded.resource
-    if session.cluster is None or resource is None or policy.uid != resource["metadata"]["uid"]:
+    if resource is None:
+        return await asyncio.to_thread(published_here, policy.uid, _note)
+    if session.cluster is None or policy.uid != resource["metadata"]["uid"]:
         return None
     plans = ConfigMapPlans(
         session.cluster.api, policy.namespace, policy.name, policy.uid, "you", retry_for=_PUBLISHED_WITHIN
@@ -65,5 +72,9 @@ async def published_plan(session: Session, loaded: Loaded) -> Published | None:
     except RunError as error:
         right = f"; a role grants it with: {CONFIG_MAPS_RULE}" if error.failure.reason == "PlanStoreForbidden" else ""
         note = f"the published plan cannot be read ({error.failure.reason}), so every tag counts as new here{right}"
-        click.echo(f"Note: {note}", err=True)
+        _note(note)
         return None
+
+
+def _note(words: str) -> None:
+    click.echo(f"Note: {words}", err=True)

@@ -17,6 +17,7 @@ from registry_cleanup.cli.plans.looking import check_in_use, order_to_plan, publ
 from registry_cleanup.cli.plans.policies import Loaded, load
 from registry_cleanup.cli.plans.reports import report_lines
 from registry_cleanup.cli.plans.summary import of_plan
+from registry_cleanup.cli.plans.waiting import as_published
 from registry_cleanup.cli.progress import progress
 from registry_cleanup.cli.working import told
 from registry_cleanup.domain.published import Published
@@ -72,7 +73,8 @@ async def make(asked: Asked, view: View) -> Printed:
         tell_notes(session)
         if not store.content:
             raise _no_plan(loaded, report)
-        head, *lines = await asyncio.to_thread(lambda: list(read_report(store.content)))
+        head, *found = await asyncio.to_thread(lambda: list(read_report(store.content)))
+        report, lines = as_published(loaded.policy.policy, report, found)
         difference = None
         if asked.differs:
             baseline = await _baseline(session, loaded, status, published)

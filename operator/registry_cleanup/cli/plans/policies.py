@@ -95,7 +95,7 @@ async def _missing(api: KubernetesAPI, namespace: str, name: str) -> str:
 
 
 async def _from_file(session: Session, filename: Path, name: str | None, cluster: ClusterOptions) -> Loaded:
-    document = await asyncio.to_thread(read_one, filename, name)
+    document = await asyncio.to_thread(read_one, filename, name, insecure=session.insecure)
     written = dict(document.body["metadata"])
     namespace = cluster.namespace or written.get("namespace") or "default"
     resource = await _namesake(session, namespace, written["name"])

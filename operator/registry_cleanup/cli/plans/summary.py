@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
+from registry_cleanup.domain.deletion import Deletion
 from registry_cleanup.domain.report import Line
 from registry_cleanup.domain.run import Failure, RunReport
 from registry_cleanup.kube.spec import ParsedPolicy
@@ -17,6 +18,13 @@ from registry_cleanup.kube.status import PolicyStatus, rfc3339
 API_VERSION = "cli.registrycleanup.dev/v1"
 # Of the limits that a plan exceeds; there may be one for each repository.
 _LIMITS_TOLD = 5
+
+
+_NOT_DELETING = {
+    Deletion.DISABLED: "the registry: deletion is switched off there",
+    Deletion.READ_ONLY: "the registry: it is read-only",
+    Deletion.FORBIDDEN: "the registry: the login may not remove tags",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +60,12 @@ class Summary:
         """Return what holds all of a plan back, or would, by the field that does; of a grace period the tags tell."""
         waiting = self.plan.get("waiting") or {}
         told = []
+        if waiting.get("deletion"):
+            told.append(_NOT_DELETING.get(waiting["deletion"], f"the registry does not delete ({waiting['deletion']})"))
         if waiting.get("suspended"):
-            told.append("spec.suspend: the operator does not run the policy")
+            told.append("spec.suspend: the policy does not run")
         if waiting.get("dryRun"):
-            told.append("spec.dryRun: the operator only plans")
+            told.append("spec.dryRun: the policy is only planned, and prunes nothing")
         exceeded = waiting.get("exceeded", ())
         told += exceeded[:_LIMITS_TOLD]
         if (more := len(exceeded) - _LIMITS_TOLD) > 0:
@@ -98,6 +108,8 @@ def of_plan(policy: ParsedPolicy, where: str, head: Line, report: RunReport, *, 
             "dryRun": policy.dry_run,
             "suspended": policy.suspend,
         }
+        if report.deletion is not None and not report.deletion.deletion.possible:
+            totals["waiting"]["deletion"] = report.deletion.deletion.value
     failures = [_failure(failure) for failure in report.failures]
     return Summary("Plan", _whose(policy.namespace, policy.name, policy.uid, where), run, _known(totals), failures)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -19,7 +19,15 @@ from registry_cleanup.cli.plans.policies import Loaded, load
 from registry_cleanup.cli.progress import progress
 from registry_cleanup.cli.running.holding import Hold, Past, Wish, exit_of, fewer_references, going_now, hold_of
 from registry_cleanup.cli.running.local_plans import LocalPlans, Memory, fingerprint
-from registry_cleanup.cli.running.showing import Shown, ending, print_document, show_outcomes, show_plan, tell
+from registry_cleanup.cli.running.showing import (
+    Shown,
+    concluded,
+    ending,
+    print_document,
+    show_outcomes,
+    show_plan,
+    tell,
+)
 from registry_cleanup.cli.running.still import PolicyFile, StillWanted, is_live
 from registry_cleanup.cli.running.stopping import Stopping
 from registry_cleanup.cli.working import work
@@ -140,10 +148,13 @@ def run(call: Call) -> Exit:
                 hold = Hold("Nothing was pruned: the answer was not yes.")
         except KeyboardInterrupt as error:
             raise _nothing_pruned("Ctrl-C") from error
+        except BrokenPipeError:
+            tell("Nothing was pruned: nobody reads the output.")
+            raise
         if hold is not None:
-            if call.as_json:
-                print_document(plan.shown)
-            tell(hold.message or f"Nothing was pruned: {plan.report.message}")
+            with concluded(hold.message or f"Nothing was pruned: {plan.report.message}", hold.code):
+                if call.as_json:
+                    print_document(plan.shown)
             return hold.code
         # Whoever answered has seen no limit that speaks against it, so that none is approved with it.
         exceeded = plan.report.waiting is not None and bool(plan.report.waiting.exceeded)
@@ -261,17 +272,19 @@ def _prune(call: Call, settings: Settings, plan: _Plan, approval: str | None) ->
         report = work(_pruned(call, settings, plan, approval, stopping, outcomes))
     except BaseException as error:
         # Also where something broke that nobody foresaw: what was done is told first.
-        show_outcomes(outcomes.lines(), to_stderr=call.as_json)
+        with suppress(OSError):  # of the output, where nobody reads it, or there is no room for it
+            show_outcomes(outcomes.lines(), to_stderr=call.as_json)
         if isinstance(error, KeyboardInterrupt):
             raise CommandError("ended by Ctrl-C", Exit.INTERRUPTED) from error
         raise
     shown = plan.shown_after(report)
-    if call.as_json:
-        print_document(shown)
-    else:
-        show_outcomes(shown.lines or outcomes.lines())
-    tell(ending(report))
-    return exit_of(report, signalled=stopping.signal is not None, gone_already=outcomes.gone_already)
+    code = exit_of(report, signalled=stopping.signal is not None, gone_already=outcomes.gone_already)
+    with concluded(ending(report), code):
+        if call.as_json:
+            print_document(shown)
+        else:
+            show_outcomes(shown.lines or outcomes.lines())
+    return code
 
 
 async def _pruned(

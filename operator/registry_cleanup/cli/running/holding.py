@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from registry_cleanup.cli.exits import Exit
 from registry_cleanup.domain.duration import duration_text
+from registry_cleanup.domain.policy import MAX_DELETIONS
 from registry_cleanup.domain.run import Phase, RunReport
 from registry_cleanup.domain.verdict import KeepReason
 from registry_cleanup.kube.spec import ParsedPolicy
@@ -121,10 +122,26 @@ def _limits(policy: ParsedPolicy, report: RunReport, wish: Wish) -> Hold | None:
     if not blocked_by_limits(policy, report):
         return None
     which = "; ".join(report.waiting.exceeded[:5])
+    if _beyond_ceiling(policy, report):
+        return Hold(
+            f"Nothing was pruned: {which}. An approval does not go past the setting {MAX_DELETIONS} "
+            f"({policy.policy.limits.ceiling}): narrow the policy, or have the setting raised. To prune as many as it "
+            f"allows, oldest first: --approve {report.plan.hash}"
+        )
     return Hold(
         f"Nothing was pruned: {which}. Raise the limit, narrow the policy, or let this very plan through: "
         f"--approve {report.plan.hash}"
     )
+
+
+def _beyond_ceiling(policy: ParsedPolicy, report: RunReport) -> bool:
+    """Say whether a plan exceeds what the administrator lets one run prune, whoever approves."""
+    limits = policy.policy.limits
+    if report.waiting is None or limits.ceiling is None:
+        return False
+    if limits.capped:
+        return any(limits.whose in exceeded for exceeded in report.waiting.exceeded)
+    return going_now(policy, report) > limits.ceiling
 
 
 def _unseen(report: RunReport, wish: Wish, past: Past) -> Hold | None:

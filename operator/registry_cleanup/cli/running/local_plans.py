@@ -70,8 +70,7 @@ class LocalPlans(PlanStore):
         self._uid = uid
         self._tell = tell
         home = (state_home or _state_home()) / _FOLDER
-        # A UID of a file may be anything, also a way out of the folder.
-        self.folder = home / (uid if _PLAIN.fullmatch(uid) else hashlib.sha256(uid.encode()).hexdigest())
+        self.folder = _folder_of(uid, home)
         self.content = b""
         for folder in (home, home / _REGISTRIES, self.folder):
             _make_private(folder)
@@ -129,15 +128,7 @@ class LocalPlans(PlanStore):
         content = self._read(PLAN_FILE)
         if content is None:
             return nothing_published(self._uid)
-        checksum, plan = content[:_CHECKSUM_BYTES], content[_CHECKSUM_BYTES:]
-        try:
-            return _checked(self._uid, checksum, plan)
-        except DamagedError as error:
-            self._tell(
-                f"the published plan in {self.folder / PLAN_FILE} is damaged ({error}), so every tag of it is new: "
-                "its grace period starts again"
-            )
-            return nothing_published(self._uid)
+        return _checked(self._uid, content, self.folder / PLAN_FILE, self._tell)
 
     def _read(self, name: str) -> bytes | None:
         with self._explained():
@@ -177,7 +168,46 @@ class LocalPlans(PlanStore):
             raise RunError(Failure("PlanStoreUnavailable", message, mendable=True)) from error
 
 
-def _checked(uid: str, checksum: bytes, plan: bytes) -> Published:
+def published_here(uid: str, tell: Callable[[str], None], state_home: Path | None = None) -> Published | None:
+    """Return the plan of the policy `uid` that `run` published on this machine; None where none can be read.
+
+    What `run` itself would not believe counts as none, too, and that is told. Nothing is written or locked: a plan is
+    put in place in one step.
+
+    Args:
+        uid: of the policy.
+        tell: tells a person what is wrong with a plan that is there.
+        state_home: instead of the user's.
+    """
+    try:
+        folder = _folder_of(uid, (state_home or _state_home()) / _FOLDER)
+        for each in (folder.parent, folder):
+            _refuse_shared(each, each.stat())
+        file = folder / PLAN_FILE
+        return _checked(uid, file.read_bytes(), file, tell)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        tell(f"the plan that was published on this machine cannot be read ({error.strerror}), so every tag is new here")
+    except CommandError as error:
+        tell(f"{error}; every tag is new here")
+    return None
+
+
+def _checked(uid: str, content: bytes, file: Path, tell: Callable[[str], None]) -> Published:
+    """Return the plan that is in a file; nothing, which is told, where it is damaged."""
+    checksum, plan = content[:_CHECKSUM_BYTES], content[_CHECKSUM_BYTES:]
+    try:
+        return _decoded(uid, checksum, plan)
+    except DamagedError as error:
+        tell(
+            f"the published plan in {file} is damaged ({error}), so every tag of it is new: its grace period starts "
+            "again"
+        )
+        return nothing_published(uid)
+
+
+def _decoded(uid: str, checksum: bytes, plan: bytes) -> Published:
     if hashlib.sha256(plan).digest() != checksum:
         raise DamagedError("its checksum is another one")
     return decode(uid, plan)
@@ -199,6 +229,11 @@ def _state_home() -> Path:
         raise CommandError("there is no home folder to keep plans in: set XDG_STATE_HOME", Exit.FAILED) from error
 
 
+def _folder_of(uid: str, home: Path) -> Path:
+    # A UID of a file may be anything, also a way out of the folder.
+    return home / (uid if _PLAIN.fullmatch(uid) else hashlib.sha256(uid.encode()).hexdigest())
+
+
 def _make_private(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -207,6 +242,10 @@ def _make_private(folder: Path) -> None:
     except OSError as error:
         message = f"plans cannot be kept in {folder}: {error.strerror}; name another place with XDG_STATE_HOME"
         raise CommandError(message, Exit.FAILED) from error
+    _refuse_shared(folder, found)
+
+
+def _refuse_shared(folder: Path, found: os.stat_result) -> None:
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         message = (
             f"others may write in {folder}, so nothing that stands there about the grace period can be trusted; "

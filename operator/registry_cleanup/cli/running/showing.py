@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TextIO
 
 import click
 
+from registry_cleanup.cli.exits import Exit
+from registry_cleanup.cli.files.policy_file import STDIN
 from registry_cleanup.cli.output.printed import Printed
 from registry_cleanup.cli.output.words import safe
 from registry_cleanup.cli.plans.findings import Show, View
 from registry_cleanup.cli.plans.summary import of_plan
+from registry_cleanup.cli.plans.waiting import as_published
 from registry_cleanup.domain.report import Line, read_report
 from registry_cleanup.domain.run import Phase, RunReport
-from registry_cleanup.domain.verdict import KeepReason
 from registry_cleanup.kube.spec import ParsedPolicy
 
-_GRACE = KeepReason.GRACE_PERIOD.value
 _OF_PLANS = ("published", "waiting")
-# As `domain.messages` begins what it says of the grace period.
-_WAITS = "waiting for the grace period"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +47,21 @@ class Shown:
     def of(cls, policy: ParsedPolicy, where: str, report: RunReport, content: bytes) -> Shown:
         """Return the report of a run, of which `content` are the lines, where a plan came about."""
         head, *lines = list(read_report(content)) if content and report.plan is not None else [{}]
-        if report.order.plan_only and not policy.policy.grace_period:
-            # It has just been published, so nothing waits any more, though no plan before had it.
-            lines = [line for line in lines if line.get("reason") != _GRACE or line["type"] != "held"]
-            told = "; ".join(part for part in report.message.split("; ") if not part.startswith(_WAITS))
-            report = replace(report, message=told)
-        return cls(policy, where, report, head, lines)
+        told, left = as_published(policy.policy, report, lines)
+        return cls(policy, where, told, head, left)
 
     def printed(self, kind: str, what: Show) -> Printed:
         """Return it as the output of all commands takes it."""
         summary = of_plan(self.policy, self.where, self.head, self.report, published=True)
         # What is over waits for nothing.
         plan = {key: value for key, value in summary.plan.items() if kind == "Plan" or key not in _OF_PLANS}
-        return Printed(replace(summary, kind=kind, plan=plan), self.head, self.lines, View(what))
+        whole = f"registry-cleanup plan -f {self._file}"
+        return Printed(replace(summary, kind=kind, plan=plan), self.head, self.lines, View(what), whole=whole)
+
+    @property
+    def _file(self) -> str:
+        # Standard input is not there a second time.
+        return "FILE" if self.where == STDIN else shlex.quote(self.where)
 
 
 def tell(words: str) -> None:
@@ -78,7 +81,23 @@ def ending(report: RunReport) -> str:
         Phase.AWAITING_APPROVAL: "Held back",
         Phase.RUNNING: "Running",
     }[report.phase]
-    return f"{words}: {report.message}"
+    # The message of one that was stopped begins with that, too.
+    return f"{words}: {report.message.removeprefix('stopped: ')}"
+
+
+@contextmanager
+def concluded(words: str, code: Exit) -> Iterator[None]:
+    """Tell a person `words` after what is printed in the context, and also where that cannot be written.
+
+    Where nobody reads it, a run that did not end well keeps its own exit `code`.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        if code is Exit.DONE:
+            raise
+    finally:
+        tell(words)
 
 
 def show_plan(shown: Shown, *, to_stderr: bool) -> None:

@@ -17,7 +17,7 @@ from registry_cleanup.connector import Connector, OpenStreams, Streams
 from registry_cleanup.domain.conflict import conflicts
 from registry_cleanup.domain.policy import InUseRules
 from registry_cleanup.domain.run import Conflict, Failure, RunOrder, RunReport
-from registry_cleanup.domain.tenancy import PLAN_ONLY
+from registry_cleanup.domain.tenancy import PERSONAL, PLAN_ONLY
 from registry_cleanup.kube.api import APIError, KubernetesAPI
 from registry_cleanup.kube.credentials import PolicyCredentials
 from registry_cleanup.kube.guard import PolicyGuard
@@ -202,19 +202,19 @@ def _as_policy(credentials: PolicyCredentials) -> client.Configuration:
     return configuration
 
 
-async def images_in_use() -> Listing:
-    """Look once at what the cluster uses, by the rules of a policy that says nothing of it.
+async def images_in_use(kubeconfig: Path | None = None, context: str | None = None) -> Listing:
+    """Look once at what the cluster of a person uses, by the rules of a policy that says nothing of it.
 
     Raises `NoClusterError` where there is none, and `RunError` where it cannot be seen whole.
     """
-    async with cluster_client() as api_client:
+    async with cluster_client(kubeconfig, context) as api_client:
         raw = RawAPI(api_client)
         try:
             await raw.kinds("v1")
         except APIError as error:
             raise NoClusterError(f"{api_client.configuration.host}: {error}") from error
         config_map = KubernetesAPI(api_client).config_map_data
-        found = await Look(raw, config_map, SystemClock(), InUseRules(), namespace="").take()
+        found = await Look(raw, config_map, SystemClock(), InUseRules(), namespace="", reach=PERSONAL).take()
         return Listing.of(found.gathered, found.notes)
 
 

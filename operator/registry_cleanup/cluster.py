@@ -52,6 +52,13 @@ async def cluster_client(kubeconfig: Path | None = None, context: str | None = N
         yield api_client
 
 
+def context_names(kubeconfig: Path | None = None) -> list[str]:
+    """Return the contexts of a kubeconfig; raise whatever its parser raises."""
+    file = None if kubeconfig is None else str(kubeconfig)
+    contexts, _ = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]  # as above
+    return [str(each["name"]) for each in contexts]
+
+
 def default_namespace(kubeconfig: Path | None = None, context: str | None = None) -> str:
     """Return the namespace that a person means who names none: that of the context, or of the pod; else `default`."""
     try:

@@ -142,7 +142,7 @@ class Connector:
                 else:
                     yield await self.stream_lister(api_client, registry.host)
 
-    async def stream_lister(self, api_client: client.ApiClient, called: str) -> Lister:
+    async def stream_lister(self, api_client: client.ApiClient, called: str | None) -> Lister:
         """Return the image streams of a cluster, whose registry is `called` so; raise `RunError` where it has none."""
         own = OwnLimits(min(self._concurrent_requests, self._max_concurrency))
         api = ImageAPI(api_client, Lane(None, "", own))

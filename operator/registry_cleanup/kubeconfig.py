@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 import aiohttp
@@ -13,7 +13,14 @@ from typing_extensions import override
 
 from registry_cleanup.domain.run import Failure
 from registry_cleanup.domain.trust import RegistryHosts
-from registry_cleanup.kube.api import APIError, ForbiddenError, KubernetesAPI, NoAnswerError, NotThereError
+from registry_cleanup.kube.api import (
+    APIError,
+    ForbiddenError,
+    KubernetesAPI,
+    NoAnswerError,
+    NotThereError,
+    UnauthorizedError,
+)
 from registry_cleanup.kube.credentials import SERVICE_CA, SERVICE_CA_KEY
 from registry_cleanup.kube.raw import Kind, RawAPI
 from registry_cleanup.logins.cluster import ClusterLogin
@@ -45,7 +52,7 @@ class KubeconfigLogin(ClusterLogin):
 
     @override
     async def registry_hosts(self) -> RegistryHosts:
-        async with _translated():
+        async with _translated(self.client):
             hosts = await self._api.openshift_registry()
             if not hosts.forbidden or not await self.has_image_streams():
                 return hosts
@@ -56,7 +63,7 @@ class KubeconfigLogin(ClusterLogin):
 
     @override
     async def has_image_streams(self) -> bool:
-        async with _translated():
+        async with _translated(self.client):
             try:
                 return bool(await self._raw.kinds(_IMAGES))
             except (NotThereError, ForbiddenError):
@@ -105,10 +112,32 @@ def _hosts(stream: dict[str, Any]) -> RegistryHosts:
     return RegistryHosts(inside or None, (outside,) if outside else ())
 
 
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+@contextmanager
+def naming_server(api_client: client.ApiClient) -> Iterator[None]:
+    """Say in errors which API server was asked, and what a person can do: a kubeconfig may name many."""
+    server = api_client.configuration.host
     try:
         yield
+    except UnauthorizedError as error:
+        raise UnauthorizedError(not_accepted(server)) from error
+    except NoAnswerError as error:
+        step = "see with kubectl cluster-info whether it can be reached, or name another with --context"
+        raise NoAnswerError(f"{error}: {server}; {step}") from error
+
+
+def not_accepted(server: str) -> str:
+    """Return what a person is told whose credential the API server does not accept."""
+    return (
+        f"the API server {server} does not accept the kubeconfig's credential (401): log in anew, as with oc login, or "
+        "name another with --kubeconfig or --context"
+    )
+
+
+@asynccontextmanager
+async def _translated(api_client: client.ApiClient) -> AsyncIterator[None]:
+    try:
+        with naming_server(api_client):
+            yield
     except NoAnswerError as error:
         raise RunError(Failure("APIServerUnavailable", str(error))) from error
     except APIError as error:

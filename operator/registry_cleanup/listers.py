@@ -16,9 +16,6 @@ from registry_cleanup.logins.options import LoginOptions
 from registry_cleanup.logins.personal import PersonalLogin
 from registry_cleanup.ports import Lister, RunError
 
-# What people call the registry of a cluster that does not tell them its hosts.
-_NAMELESS = "image.openshift.io"
-
 
 class Listers:
     """Opens registries with a person's login."""
@@ -61,7 +58,7 @@ class Listers:
             yield None
             return
         house = self._house([namespace] if namespace else [])
-        lister = await self._connector.stream_lister(house.client, _NAMELESS)
+        lister = await self._connector.stream_lister(house.client, None)
         hosts = await house.registry_hosts()
         if named := (*hosts.external, *hosts.all):
             lister = await self._connector.stream_lister(house.client, named[0])

@@ -17,13 +17,14 @@ from registry_cleanup.connector import Connector, OpenStreams, Streams
 from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.run import Failure, RunOrder, RunReport
 from registry_cleanup.domain.situation import Situation
-from registry_cleanup.domain.tenancy import ALLOW_INSECURE, Bounds
+from registry_cleanup.domain.tenancy import ALLOW_INSECURE, PERSONAL, Bounds
 from registry_cleanup.examination import Examined, examine, snapshot_of_one
-from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, NotThereError, right_to_policies
+from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, NotThereError
+from registry_cleanup.kube.in_use.doubt import granted
 from registry_cleanup.kube.in_use.workloads import Looks
 from registry_cleanup.kube.raw import RawAPI
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
-from registry_cleanup.kubeconfig import KubeconfigLogin
+from registry_cleanup.kubeconfig import KubeconfigLogin, naming_server
 from registry_cleanup.listers import Listers
 from registry_cleanup.live_policies import LivePolicies, all_policies
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
@@ -32,6 +33,7 @@ from registry_cleanup.narrator import Follow, unfollowed
 from registry_cleanup.openshift.rights import Subject
 from registry_cleanup.personal_world import Ended, HaltGuard, NoRivals, Still, ToldAudit, Unlooked, Unseen
 from registry_cleanup.ports import (
+    InterruptedRunError,
     PlanStore,
     Registry,
     Rivals,
@@ -53,6 +55,7 @@ _UNKNOWN_RIVALS = (
     "you may not list the policies of all namespaces, so it is not known whether an older one prunes the same "
     "repositories, where this one would keep everything"
 )
+_LOOKS_AT_POLICIES = "registry-cleanup-view"
 _SECURE_ONLY = Failure("NotAllowed", f"--insecure is not allowed by the setting {ALLOW_INSECURE}", mendable=True)
 
 
@@ -220,17 +223,21 @@ class Session:
     ) -> Examined:
         """Read one repository as a run of `policy` would, and what `closer` wants besides; raise `RunError`."""
         looks = self._workloads(policy, in_use=in_use and policy.policy.in_use.enabled)
-        async with self.connect(policy) as registry, follow(lambda: snapshot_of_one(registry)):
-            return await examine(
-                registry, self.clock, policy.policy, looks, self._rivals(policy, order), order, repository, closer
-            )
+        try:
+            async with self.connect(policy) as registry, follow(lambda: snapshot_of_one(registry)):
+                return await examine(
+                    registry, self.clock, policy.policy, looks, self._rivals(policy, order), order, repository, closer
+                )
+        except InterruptedRunError as stop:
+            # No run takes note of it here: the cluster did not say who else prunes.
+            raise RunError(Failure("APIServerUnavailable", str(stop))) from stop
 
     def _workloads(self, policy: ParsedPolicy, *, in_use: bool) -> Workloads:
         if not in_use:
             return Unlooked()
         if self.cluster is None:
             return Unseen()
-        looks = Looks(self.cluster.raw, self.cluster.api.config_map_data, self.clock)
+        looks = Looks(self.cluster.raw, self.cluster.api.config_map_data, self.clock, PERSONAL)
         return looks.for_policy(policy.policy.in_use, policy.namespace)
 
     def _rivals(self, policy: ParsedPolicy, order: RunOrder) -> Rivals:
@@ -243,15 +250,23 @@ class Session:
         async def read() -> Sequence[ParsedPolicy]:
             try:
                 return await live.read(since)
-            except ForbiddenError as error:
+            except ForbiddenError:
                 # Who only looks may well be told without: nothing is pruned by it.
                 if not order.plan_only:
                     raise
-                self.notes.append(f"{_UNKNOWN_RIVALS}{right_to_policies(error)}")
+                self.notes.append(f"{_UNKNOWN_RIVALS}; {granted(_LOOKS_AT_POLICIES)}")
                 return ()
 
         same = SameRegistry(self._elsewhere(policy), api.openshift_registry, self.clock)
         return PolicyRivals(policy, read, same)
+
+
+@asynccontextmanager
+async def open_cluster(options: ClusterOptions) -> AsyncIterator[Cluster]:
+    """Open the cluster that `options` name; raise `NoClusterError`. Errors that leave here name the server."""
+    async with cluster_client(options.kubeconfig, options.context) as api_client:
+        with naming_server(api_client):
+            yield Cluster(KubernetesAPI(api_client), RawAPI(api_client), api_client)
 
 
 @asynccontextmanager
@@ -262,8 +277,7 @@ async def open_session(
     async with AsyncExitStack() as stack:
         found: Cluster | None = None
         try:
-            api_client = await stack.enter_async_context(cluster_client(cluster.kubeconfig, cluster.context))
-            found = Cluster(KubernetesAPI(api_client), RawAPI(api_client), api_client)
+            found = await stack.enter_async_context(open_cluster(cluster))
         except NoClusterError:
             # Who names a kubeconfig or a context means it.
             if needs_cluster or cluster.kubeconfig is not None or cluster.context is not None:

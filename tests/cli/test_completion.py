@@ -44,6 +44,8 @@ def _completed(installed: Installation, home: Path, *words: str) -> list[str]:
         (["in-use", "--output", "l"], ["lines"]),
         (["in-use", "--output", "=", "l"], ["lines"]),
         (["in-use", "--output", "="], ["configmap", "lines"]),
+        (["report", "--reason", "Keep"], ["KeepTags"]),
+        (["report", "--outcome", "Now"], ["NowShared", "NowInUse"]),
         (["nothing", "like", "this"], [""]),
     ],
 )
@@ -141,3 +143,5 @@ def test_nobody_waits_for_a_cluster_that_does_not_answer(tmp_path: Path) -> None
         }
         file.write_text(json.dumps(kubeconfig))
         assert _asked(tmp_path, "report", "-n", "team", "", kubeconfig=str(file)) == []
+        # What the kubeconfig itself knows takes no cluster.
+        assert _asked(tmp_path, "report", "--kubeconfig", str(file), "--context", "t") == ["test"]

@@ -146,6 +146,13 @@ def test_whoever_may_not_is_told_to_name_a_namespace(cluster: OpenShiftCluster, 
     done = _list(tmp_path, person, code=5)
     assert done.stdout == ""
     assert "Error: MissingRight: you may not list the image streams of all namespaces: name one" in done.stderr
+    # Cluster-wide rights are missing, so the cluster told no host: it cannot be named as one.
+    example = done.stderr.rstrip().rpartition("as in ")[2].split()
+    assert example[:2] == ["registry-cleanup", "list"]
+    words = [word.strip("'").replace("my-project", project) for word in example[2:]]
+    assert "image.openshift.io/" not in done.stderr
+    login = ("--certificate-authority", str(cluster.authority.ca_file))
+    assert f"{project}/app" in _list(tmp_path, person, *login, *words, "--names").stdout
     other = _list(tmp_path, person, "-n", _HOME, code=5)
     assert f"you may not list image streams in namespace {_HOME}" in other.stderr
 
@@ -199,6 +206,17 @@ def test_a_namespace_without_streams_is_told(cluster: OpenShiftCluster, project:
     cluster.plane.kubectl("delete", "imagestreams", "app", "web", "-n", project)
     done = _list(tmp_path, person, "-n", project, code=4)
     assert f"no repository of image.openshift.io matches '{project}/**'" in done.stderr
+
+
+def test_a_token_that_is_no_longer_good_is_called_the_kubeconfigs(cluster: OpenShiftCluster, tmp_path: Path) -> None:
+    person = json.loads(_person(cluster, "late").read_text())
+    person["users"][0]["user"] = {"token": "expired"}
+    kubeconfig = tmp_path / "late"
+    kubeconfig.write_text(json.dumps(person))
+    done = _list(tmp_path, kubeconfig, code=5)
+    assert "does not accept the kubeconfig's credential" in done.stderr
+    assert person["clusters"][0]["cluster"]["server"] in done.stderr
+    assert "ServiceAccount" not in done.stderr
 
 
 def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path) -> None:

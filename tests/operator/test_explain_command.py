@@ -44,6 +44,27 @@ def _explained(namespace: Namespace, folder: Path, file: Path, reference: str) -
     return dict(told)
 
 
+def _text(namespace: Namespace, folder: Path, file: Path, reference: str) -> str:
+    kubeconfig = str(namespace.plane.admin_kubeconfig)
+    done = run(folder, "explain", "-f", file, reference, KUBECONFIG=kubeconfig, NO_PROXY="127.0.0.1")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_of_who_names_a_digest_it_is_not_told_that_they_use_the_tag(
+    namespace: Namespace, registry3: RegistryServer, tmp_path: Path
+) -> None:
+    repository = f"team/{namespace.name}"
+    digest = push_image(registry3.url, repository, ["used"], created=days_ago(60), seed="used")
+    push_image(registry3.url, repository, ["free"], created=days_ago(60), seed="free")
+    file = _file(tmp_path, namespace, _spec(registry3, repository))
+    Workloads(namespace).pod("app", pod_spec(f"mirror.example.com/elsewhere@{digest}"))
+
+    told = _text(namespace, tmp_path, file, f"{repository}:used")
+    assert f"  Pod {namespace.name}/app, by its digest {digest}\n" in told
+    assert f"It goes if Pod {namespace.name}/app no longer uses the image of used." in told
+
+
 def test_who_uses_a_tag_is_named_and_it_goes_once_nobody_does(
     namespace: Namespace, registry3: RegistryServer, tmp_path: Path
 ) -> None:
@@ -60,6 +81,9 @@ def test_who_uses_a_tag_is_named_and_it_goes_once_nobody_does(
     assert (used["verdict"], used["reason"]) == ("Keep", "InUse")
     assert used["users"] == [f"Pod {namespace.name}/app"]
     assert used["whatIfs"][0]["text"] == f"It goes if Pod {namespace.name}/app no longer uses used."
+
+    told = _text(namespace, tmp_path, file, f"{repository}:used")
+    assert f"  Pod {namespace.name}/app, by the name {repository}:used\n" in told
 
     free = _explained(namespace, tmp_path, file, f"{repository}:free")
     assert free["verdict"] == "Prune"

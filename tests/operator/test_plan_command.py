@@ -212,7 +212,10 @@ def test_what_is_missing_or_forbidden_is_told_with_what_helps(
     # The name of a policy that nobody planned yet.
     file = _file(tmp_path, {**policy, "metadata": {"name": "unborn", "namespace": namespace.name}})
     unborn = administrator.calls("plan", "-f", file, "--diff")
-    assert (unborn.returncode, "is not in the cluster" in unborn.stderr) == (5, True)
+    assert (unborn.returncode, "is not in the cluster" in unborn.stderr) == (3, True)
+    # Who may not read it does not know whether it is there.
+    unread = somebody.calls("plan", "-f", file, "--diff")
+    assert (unread.returncode, "may not be read" in unread.stderr) == (5, True)
 
 
 def test_a_person_who_may_read_policies_but_no_config_maps_gets_the_plan_and_a_note(
@@ -250,13 +253,16 @@ def test_a_person_who_may_not_see_what_is_in_use_or_who_else_prunes_is_told_what
 
     in_use = somebody.calls(*asked)
     assert (in_use.returncode, in_use.stdout) == (5, "")
-    assert "InUseUnknown: you cannot list" in in_use.stderr
+    assert "InUseUnknown: you may not list" in in_use.stderr
+    assert in_use.stderr.count("--clusterrole=registry-cleanup-workloads --user=YOU") == 1
+    assert "nothing was pruned" not in in_use.stderr
     assert "--no-in-use" in in_use.stderr
     assert report in in_use.stderr
 
     rivals = somebody.calls(*asked, "--no-in-use")
-    assert (rivals.returncode, rivals.stdout) == (5, "")
-    assert "the other policies could not be read" in rivals.stderr
+    assert rivals.returncode == 0, rivals.stderr
+    assert "you may not list the policies of all namespaces" in rivals.stderr
+    assert "--clusterrole=registry-cleanup-view --user=YOU" in rivals.stderr
     assert somebody.calls(*report.split()[1:]).returncode == 0
 
 

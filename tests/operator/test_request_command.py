@@ -13,13 +13,13 @@ from tests.support.crane import Crane
 from tests.support.images import push_image
 from tests.support.operator import REPOSITORY_ROOT
 from tests.support.policies import APPROVE, NAME, REQUEST, Namespace, last_run, policy_spec
-from tests.support.processes import wait_until
+from tests.support.processes import free_port, wait_until
 from tests.support.registries import RegistryServer
 from tests.support.terminal import terminal
 
 _ALL = [f"build-{build}" for build in range(1, 6)]
 _KEPT = ["build-4", "build-5"]
-_DONE, _USAGE, _HELD_BACK, _CLUSTER = 0, 2, 3, 5
+_DONE, _USAGE, _HELD_BACK, _REGISTRY, _CLUSTER = 0, 2, 3, 4, 5
 _APPROVAL = REPOSITORY_ROOT / "manifests" / "approval"
 
 
@@ -94,8 +94,16 @@ def test_a_request_shows_the_plan_and_waits_for_the_end_of_its_run(
     assert "Succeeded: 3 of 3 planned tags are pruned" in told
     assert crane.ls(f"{builds.host}/team/app") == _KEPT
     first = namespace.policy()["metadata"]["annotations"][REQUEST]
+    # What is pruned is not shown as still to do, and nobody is asked to approve it.
+    code, told = editor("approve", "--hash", plan)
+    assert (code, "nothing was approved" in told) == (_HELD_BACK, True)
+    assert f"already pruned at {last_run(namespace.policy())['completionTime']}: 3 tags" in told
+    assert "would prune" not in told
+    assert f"registry-cleanup request {NAME} -n {namespace.name}" in told
+    assert APPROVE not in namespace.policy()["metadata"]["annotations"]
     # Each request is a new one.
-    assert editor("request", "--yes")[0] == _DONE
+    code, told = editor("request", "--yes")
+    assert (code, "already pruned at" in told) == (_DONE, True)
     assert namespace.policy()["metadata"]["annotations"][REQUEST] != first
 
 
@@ -119,6 +127,44 @@ def test_a_request_tells_what_holds_the_plan_back(
     assert code == _HELD_BACK, told
     assert words in told
     assert crane.ls(f"{builds.host}/team/app") == _ALL
+
+
+def test_of_a_suspended_policy_a_run_is_requested_only_if_that_is_said(
+    namespace: Namespace, builds: RegistryServer, editor: Person
+) -> None:
+    namespace.apply({**policy_spec(builds.url, dryRun=False), "suspend": True})
+    code, told = editor("request")
+    assert (code, "is suspended, so nothing was requested" in told) == (_HELD_BACK, True)
+    assert REQUEST not in namespace.policy()["metadata"].get("annotations", {})
+    assert editor("request", "--yes")[0] == _HELD_BACK
+    assert REQUEST in namespace.policy()["metadata"]["annotations"]
+
+
+def test_a_plan_that_nothing_holds_waits_for_no_approval(
+    namespace: Namespace, builds: RegistryServer, editor: Person
+) -> None:
+    namespace.apply(policy_spec(builds.url, dryRun=False))
+    plan = namespace.planned()["status"]["plan"]["hash"]
+    code, told = editor("approve", "--hash", plan)
+    assert (code, "waits for no approval" in told) == (_HELD_BACK, True)
+    assert f"registry-cleanup request {NAME} -n {namespace.name}" in told
+    assert APPROVE not in namespace.policy()["metadata"].get("annotations", {})
+
+
+def test_a_request_of_a_registry_that_is_gone_ends_as_its_plan_would(namespace: Namespace, editor: Person) -> None:
+    namespace.apply(policy_spec(f"http://127.0.0.1:{free_port()}", dryRun=False))
+    code, told = editor("request", "--yes", "--wait")
+    assert code == _REGISTRY, told
+
+
+def test_waiting_has_an_end_if_one_is_given(own_namespace: Namespace, builds: RegistryServer, home: Path) -> None:
+    own_namespace.apply(policy_spec(builds.url, dryRun=False))  # nobody watches
+    person = Person(home, own_namespace, own_namespace.plane.admin_kubeconfig)
+    code, told = person("request", "--yes", "--wait", "--timeout", "2s")
+    assert (code, "has not ended after 2s" in told) == (_HELD_BACK, True)
+    assert f"registry-cleanup report {NAME} -n {own_namespace.name}" in told
+    for wrong in (("--timeout", "2s"), ("--wait", "--timeout", "soon")):
+        assert person("request", "--yes", *wrong)[0] == _USAGE
 
 
 def test_a_request_at_a_terminal_is_asked_for(namespace: Namespace, builds: RegistryServer, editor: Person) -> None:
@@ -186,7 +232,7 @@ def test_an_approval_that_would_do_nothing_is_not_written(
 
 
 def test_who_may_not_is_told_which_rule_is_missing(namespace: Namespace, builds: RegistryServer, home: Path) -> None:
-    namespace.apply(policy_spec(builds.url, dryRun=False))
+    namespace.apply({**policy_spec(builds.url, dryRun=False), "approval": {"required": True}})
     plan = namespace.planned()["status"]["plan"]["hash"]
     code, told = _person(namespace, home, None)("request", "--yes")
     assert (code, "verbs: [get" in told) == (_CLUSTER, True)

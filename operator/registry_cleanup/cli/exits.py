@@ -25,7 +25,7 @@ class Exit(IntEnum):
     DONE = 0, "done as asked; of a plan, that it was made, whatever it says"
     FAILED = 1, "the run failed, the output or this machine's state cannot be written, or nobody foresaw it"
     USAGE = 2, "wrong options or settings, or a policy or file that cannot be obeyed"
-    HELD_BACK = 3, "nothing or not all was pruned: grace period, limits, approval, dry run, or the answer was no"
+    HELD_BACK = 3, "not all was pruned: grace period, limits, approval, dry run, a no; or no plan or report yet"
     REGISTRY = 4, "the registry cannot be reached, lets nobody in, does not delete, goes silent, or has no such thing"
     CLUSTER = 5, "a cluster is needed, and there is none, or it refuses"
     PARTIAL = 6, "some repositories or tags failed, and the rest was done"

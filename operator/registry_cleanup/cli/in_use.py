@@ -8,20 +8,23 @@ import logging
 import click
 
 from registry_cleanup.cli.exits import CommandError, Exit
+from registry_cleanup.cli.options import cluster_options_with
 from registry_cleanup.cli.streams import expect_output
+from registry_cleanup.logins.options import ClusterOptions
 
 
 @click.command("in-use")
 @click.option("--name", default="in-use", show_default=True, help="Name of the ConfigMap.")
-@click.option("--namespace", help="Namespace of the ConfigMap, which is that of the policies that name it.")
 @click.option(
+    "-o",
     "--output",
     type=click.Choice(["configmap", "lines"]),
     default="configmap",
     show_default=True,
     help="A ConfigMap as YAML, or plain lines.",
 )
-def in_use(name: str, namespace: str | None, output: str) -> None:
+@cluster_options_with("Namespace of the ConfigMap, which is that of the policies that name it.")
+def in_use(name: str, output: str, cluster: ClusterOptions) -> None:
     """Print the images that the cluster uses, for policies of other clusters.
 
     Clusters that pull from a registry which another one prunes are not seen from there. Apply what this prints to the
@@ -40,8 +43,8 @@ def in_use(name: str, namespace: str | None, output: str) -> None:
     expect_output()
     logging.getLogger().addHandler(logging.NullHandler())  # what went wrong is told once, below
     try:
-        found = asyncio.run(images_in_use())
-        text = found.config_map(name, namespace) if output == "configmap" else "\n".join([*found.lines(), ""])
+        found = asyncio.run(images_in_use(cluster.kubeconfig, cluster.context))
+        text = found.config_map(name, cluster.namespace) if output == "configmap" else "\n".join([*found.lines(), ""])
     except NoClusterError as error:
         raise CommandError(f"no cluster: {error}", Exit.CLUSTER) from error
     except RunError as error:

@@ -45,6 +45,31 @@ def namespaces(ctx: click.Context, _parameter: click.Parameter, incomplete: str)
     return _quickly(names(), incomplete)
 
 
+def contexts(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the contexts of the kubeconfig."""
+
+    async def names() -> Sequence[str]:
+        from registry_cleanup.cluster import context_names
+
+        return await asyncio.to_thread(context_names, ctx.params.get("kubeconfig"))
+
+    return _quickly(names(), incomplete)
+
+
+def reasons(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the reasons of all verdicts."""
+    from registry_cleanup.domain.verdict import KeepReason, PruneReason
+
+    return [each.value for each in (*PruneReason, *KeepReason) if each.value.startswith(incomplete)]
+
+
+def outcomes(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return all that a planned tag may come to."""
+    from registry_cleanup.domain.deletion import Outcome
+
+    return [each.value for each in Outcome if each.value.startswith(incomplete)]
+
+
 async def _listed(ctx: click.Context, kind: Kind, namespace: str | None = None) -> Sequence[str]:
     from contextlib import aclosing
 

@@ -102,6 +102,7 @@ def list_(
 
 async def _list(where: str | None, asked: _Asked, login: LoginOptions, cluster: ClusterOptions) -> None:
     from registry_cleanup.cli.listing.target import read_target, read_wanted
+    from registry_cleanup.kubeconfig import not_accepted
     from registry_cleanup.ports import RunError
     from registry_cleanup.session import open_session
     from registry_cleanup.settings import read_settings
@@ -122,6 +123,8 @@ async def _list(where: str | None, asked: _Asked, login: LoginOptions, cluster: 
         except RunError as error:
             if error.failure.reason == "NotOpenShift":
                 raise _no_host("the kubeconfig's cluster is no OpenShift, which has one of its own") from error
+            if error.code == "Unauthorized" and session.cluster is not None:
+                raise CommandError(not_accepted(session.cluster.client.configuration.host), Exit.CLUSTER) from error
             raise CommandError(f"{error.failure.reason}: {error.failure.message}", Exit.CLUSTER) from error
 
 

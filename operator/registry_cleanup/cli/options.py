@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from registry_cleanup.cli.known import namespaces
+from registry_cleanup.cli.known import contexts, namespaces
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -135,7 +135,7 @@ def cluster_options_with(namespace_help: str) -> Callable[[Callable[..., Any]], 
 
 def _cluster_options(command: Callable[..., Any], namespace_help: str) -> Callable[..., Any]:
     @click.option("--kubeconfig", type=_FILE, help="Kubeconfig to use instead of the usual one.")
-    @click.option("--context", help="Context of the kubeconfig to use.")
+    @click.option("--context", shell_complete=contexts, help="Context of the kubeconfig to use.")
     @click.option("-n", "--namespace", shell_complete=namespaces, help=namespace_help)
     @wraps(command)
     def with_cluster(

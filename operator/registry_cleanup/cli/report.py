@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from registry_cleanup.cli.known import policy_names
+from registry_cleanup.cli.known import outcomes, policy_names, reasons
 from registry_cleanup.cli.options import cluster_options
 from registry_cleanup.cli.output.options import output_options
 from registry_cleanup.cli.streams import expect_output
@@ -28,9 +28,15 @@ _SHOWN = {None: "all", "keep": "kept", "prune": "going"}
     "reasons",
     multiple=True,
     metavar="REASON",
+    shell_complete=reasons,
     help="Show only tags that stay, go or wait for this reason, such as InUse; may be given several times.",
 )
-@click.option("--outcome", metavar="OUTCOME", help="Show only what came to this, such as Pruned or Moved.")
+@click.option(
+    "--outcome",
+    metavar="OUTCOME",
+    shell_complete=outcomes,
+    help="Show only what came to this, such as Pruned or Moved.",
+)
 @output_options
 @cluster_options
 def report(

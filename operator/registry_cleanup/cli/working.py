@@ -13,6 +13,7 @@ from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cluster import NoClusterError, NoKubeconfigError
 from registry_cleanup.domain.run import Failure
 from registry_cleanup.kube.api import APIError
+from registry_cleanup.kube.in_use.doubt import REASON, without_verdict
 from registry_cleanup.ports import RunError
 
 _Result = TypeVar("_Result")
@@ -62,4 +63,6 @@ def told(failure: Failure) -> CommandError:
     """Return what a command says that fails by a failure of its run, with whose fault it is."""
     code = Exit.CLUSTER if failure.reason in _OF_THE_CLUSTER else Exit.REGISTRY
     where = "" if failure.repository is None else f"{failure.repository}: "
-    return CommandError(f"{failure.reason}: {where}{failure.message}", code)
+    # A command that only looks prunes nothing, whatever it sees.
+    message = without_verdict(RunError(failure)) if failure.reason == REASON else failure.message
+    return CommandError(f"{failure.reason}: {where}{message}", code)

@@ -199,11 +199,12 @@ def untag(tags: Sequence[str], why: str) -> Change:
     )
 
 
-def not_used(tag: str, users: Iterable[object]) -> Change:
-    """Let nobody use `tag` any more."""
+def not_used(tag: str, users: Iterable[object], *, by_name: bool) -> Change:
+    """Let nobody use `tag` any more; `by_name` says whether all of the `users` name it, and not only its image."""
     who = [str(user) for user in users]
     if who:
-        text = f"{_names(who, 3)} no longer {'uses' if len(who) == 1 else 'use'} {tag}"
+        what = tag if by_name else f"the image of {tag}"
+        text = f"{_names(who, 3)} no longer {'uses' if len(who) == 1 else 'use'} {what}"
     else:
         text = f"nothing uses {tag} or refers to it"
 

@@ -307,7 +307,9 @@ class Tally:
         for conflict in self.conflicts or ():
             if conflict.yields:
                 other = f"{conflict.namespace}/{conflict.name}"
-                notes.append(f"{len(conflict.repositories)} repositories are kept whole: policy {other} prunes there")
+                number = len(conflict.repositories)
+                what = "1 repository is" if number == 1 else f"{number} repositories are"
+                notes.append(f"{what} kept whole: policy {other} prunes there")
         return [*notes, *self._changed_notes(), *self._untagged_notes(), *self._lookup_notes(), *self._scan_notes()]
 
     def _changed_notes(self) -> list[str]:

@@ -154,15 +154,18 @@ UNBOUNDED = Bounds()
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Where the operator looks for what is in use.
+    """Where the operator, or a person, looks for what is in use.
 
     Attributes:
         namespaces: that it looks at; empty for the whole cluster.
         confined: whether it has its rights in some namespaces only, so that it may not see the others.
+        personal: whether a person looks, with rights of their own.
     """
 
     namespaces: tuple[str, ...] = ()
     confined: bool = False
+    personal: bool = False
 
 
 WHOLE_CLUSTER = Reach()
+PERSONAL = Reach(personal=True)

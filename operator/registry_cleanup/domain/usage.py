@@ -38,6 +38,21 @@ def users(inventory: Inventory, in_use: InUse, tag: str) -> tuple[User, ...]:
     return in_use.users_of(inventory.repository, tag, stands_for(inventory, tag))
 
 
+def users_by_name(inventory: Inventory, in_use: InUse, tag: str) -> tuple[User, ...]:
+    """Return who uses `tag` by its name."""
+    return in_use.users_of(inventory.repository, tag, ())
+
+
+def users_by_digest(inventory: Inventory, in_use: InUse, tag: str) -> dict[User, Digest]:
+    """Return who uses what `tag` stands for by a digest, and by which: its own comes first."""
+    own = inventory.tags.get(tag)
+    found: dict[User, Digest] = {}
+    for digest in sorted(stands_for(inventory, tag), key=lambda digest: (digest != own, digest)):
+        for user in in_use.digest_users.get(digest, ()):
+            found.setdefault(user, digest)
+    return found
+
+
 def stands_for(inventory: Inventory, tag: str) -> set[Digest]:
     """Return what protects `tag` if it is in use: all of its history, what that lists, and the configs of those."""
     named = {*inventory.history.get(tag, ())}

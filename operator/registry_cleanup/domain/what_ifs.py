@@ -24,7 +24,7 @@ from registry_cleanup.domain.reference import Digest, referrer_subject, subject_
 from registry_cleanup.domain.rules import pins, plausible, standings, version_of
 from registry_cleanup.domain.situation import Situation, as_read, covers
 from registry_cleanup.domain.structure import ancestors, descendants
-from registry_cleanup.domain.usage import unfound_images, users
+from registry_cleanup.domain.usage import unfound_images, users, users_by_name
 from registry_cleanup.domain.verdict import KeepReason, Verdict
 
 # More reasons than this do not keep one tag, or nobody would want to hear of it.
@@ -249,7 +249,8 @@ class _Step:
 
     def in_use(self, verdict: Verdict) -> Change | None:
         tag = verdict.tag
-        change = changes.not_used(tag, users(self._there, self._now.in_use, tag))
+        who, named = users(self._there, self._now.in_use, tag), users_by_name(self._there, self._now.in_use, tag)
+        change = changes.not_used(tag, who, by_name=set(who) <= set(named))
         if change.apply(self._now) != self._now:
             return change
         # It may list nothing that is used, and be used through something that lists it.

@@ -7,6 +7,7 @@ APIError
 ├── RefusedError     422: the object is not what it may be
 ├── BarredError      nothing was sent: another operator may work by now
 └── NoAnswerError    no connection, a time limit, 429 or 5xx: may pass
+    └── UnauthorizedError    401: the credential is not accepted, or not any more
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class BarredError(APIError):
 
 class NoAnswerError(APIError):
     """Nothing that can be relied upon; may pass."""
+
+
+class UnauthorizedError(NoAnswerError):
+    """401; may pass, as a ServiceAccount's token is renewed in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +326,8 @@ async def _call(awaitable: Awaitable[Any], longest: int = _LONGEST_MESSAGE) -> A
     except ApiException as error:
         if error.status in _TRANSLATED:
             raise _TRANSLATED[error.status](_message(error, longest)) from error
-        raise NoAnswerError(f"the API server answers {error.status}") from error
+        unanswered = UnauthorizedError if error.status == 401 else NoAnswerError
+        raise unanswered(f"the API server answers {error.status}") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise NoAnswerError(f"no answer from the API server ({type(error).__name__})") from error
 

@@ -17,7 +17,7 @@ import stamina
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
-from registry_cleanup.kube.api import APIError, ForbiddenError, NoAnswerError, NotThereError
+from registry_cleanup.kube.api import APIError, ForbiddenError, NoAnswerError, NotThereError, UnauthorizedError
 
 PAGE = 500
 # A hanging aggregated server answers 503 after 44 s (openshift.md, 8).
@@ -257,6 +257,8 @@ async def _object(response: aiohttp.ClientResponse) -> dict[str, Any]:
 
 def _refusal(status: int) -> APIError:
     match status:
+        case 401:
+            return UnauthorizedError("the API server answers 401")
         case 403:
             return ForbiddenError("the API server forbids it")
         case 404:

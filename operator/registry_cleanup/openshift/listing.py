@@ -20,6 +20,8 @@ from registry_cleanup.openshift.errors import GoneError, MissingRightError, OddA
 from registry_cleanup.openshift.streams import Stream, parse_stream, read_stream
 from registry_cleanup.ports import Lister, RunError, Tell
 
+# What people call the registry of a cluster that does not tell them its hosts.
+NAMELESS = "image.openshift.io"
 _INDEXES = frozenset(
     {"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json"}
 )
@@ -28,9 +30,12 @@ _INDEXES = frozenset(
 class StreamLister(Lister):
     """The image streams that a person may see."""
 
-    def __init__(self, api: ImageAPI, called: str, concurrency: int) -> None:
-        """Look with `api`, with so many requests at a time, at what people call `called`."""
-        self._called = called
+    def __init__(self, api: ImageAPI, called: str | None, concurrency: int) -> None:
+        """Look with `api`, with so many requests at a time, at what people call `called`, or by no host at all."""
+        self._called = called or NAMELESS
+        # What is no host cannot be named as one.
+        where = "-n my-project" if called is None else f"'{called}/my-project/**'"
+        self._example = f"registry-cleanup list {where}"
         self._api = api
         self._concurrency = concurrency
         self._streams: dict[str, Stream] = {}
@@ -96,8 +101,7 @@ class StreamLister(Lister):
             return named
         if not await self._api.may(Right("list", "imagestreams")):
             raise MissingRightError(
-                "you may not list the image streams of all namespaces: name one, as in "
-                f"registry-cleanup list {self._called}/my-project/**, or without a host with -n my-project"
+                f"you may not list the image streams of all namespaces: name one, as in {self._example}"
             )
         return ""
 

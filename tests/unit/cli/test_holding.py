@@ -9,6 +9,7 @@ import pytest
 from registry_cleanup.cli.exits import Exit
 from registry_cleanup.cli.running.holding import Past, Wish, exit_of, going_now, hold_of
 from registry_cleanup.domain.run import (
+    Conflict,
     Counts,
     Failure,
     Phase,
@@ -61,6 +62,18 @@ def _held(
 ) -> tuple[Exit, str] | None:
     hold = hold_of(policy or _policy(), report, wish, past, withheld=withheld)
     return None if hold is None else (hold.code, hold.message)
+
+
+def test_what_an_older_policy_prunes_instead_is_held_back_and_it_is_named() -> None:
+    older = Conflict("team", "older", "uid", yields=True, repositories=("team/app",))
+    nothing = replace(_REPORT, counts=Counts(1, tags_scanned=5))
+    kept = replace(nothing, kept_by_reason={"PolicyConflict": 5}, conflicts=(older,))
+    held = _held(kept)
+    assert held is not None
+    assert held[0] is Exit.HELD_BACK
+    assert "policy team/older is older and prunes the same repositories" in held[1]
+    younger = replace(kept, kept_by_reason={}, conflicts=(replace(older, yields=False),))
+    assert _held(younger) == (Exit.DONE, "Nothing is to be pruned.")
 
 
 @pytest.mark.parametrize("wish", [_ASKS, _YES, _APPROVES, Wish(yes=True, approve=_PLAN.hash)])

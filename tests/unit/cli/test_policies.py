@@ -11,7 +11,7 @@ from kubernetes.aio import client
 from typing_extensions import override
 
 from registry_cleanup.cli.exits import CommandError, Exit
-from registry_cleanup.cli.plans.policies import load
+from registry_cleanup.cli.plans.policies import from_cluster, load
 from registry_cleanup.cluster import default_namespace
 from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, NotThereError, Read
 from registry_cleanup.kube.raw import RawAPI
@@ -110,8 +110,15 @@ async def test_a_file_that_was_read_from_a_cluster_keeps_its_uid_where_there_is_
     file = tmp_path / "policy.json"
     file.write_text(json.dumps(_resource()))
     assert (await load(session, file, None, ClusterOptions())).policy.uid == UID
-    elsewhere = await load(session, file, None, ClusterOptions(namespace="elsewhere"))
-    assert elsewhere.policy.uid != UID
+
+
+async def test_a_namespace_that_is_not_the_files_is_refused_as_kubectl_does(tmp_path: Path) -> None:
+    session = await _session(None)
+    file = _file(tmp_path, _resource())
+    assert (await load(session, file, None, IN_TEAM)).policy.namespace == "team"
+    with pytest.raises(CommandError, match=r"the namespace of .*policy\.yaml, team, does not match -n other") as raised:
+        await load(session, file, None, ClusterOptions(namespace="other"))
+    assert raised.value.code == Exit.USAGE
 
 
 async def test_policies_that_may_not_be_read_are_noted_and_the_file_is_planned(
@@ -119,7 +126,7 @@ async def test_policies_that_may_not_be_read_are_noted_and_the_file_is_planned(
 ) -> None:
     session = await _session(_Policies(error=ForbiddenError("no")))
     loaded = await load(session, _file(tmp_path, _resource()), None, ClusterOptions())
-    assert loaded.resource is None
+    assert (loaded.resource, loaded.unreadable) == (None, True)
     assert "verbs: [get]" in capsys.readouterr().err
 
 
@@ -151,6 +158,14 @@ async def test_a_policy_that_is_not_to_be_had_is_told_with_its_exit_code(
         await load(session, None, name, IN_TEAM)
     assert raised.value.code == code
     assert told in str(raised.value)
+
+
+async def test_a_file_is_the_way_out_of_a_cluster_without_the_crd_only_for_a_command_that_takes_one() -> None:
+    session = await _session(_Policies(served=False))
+    with pytest.raises(CommandError, match=r"docs/install.md .* name a file with -f"):
+        await load(session, None, "nightly", IN_TEAM)
+    with pytest.raises(CommandError, match=r"docs/install.md says how to install it with the operator$"):
+        await from_cluster(session.cluster, "nightly", IN_TEAM)
 
 
 async def test_what_the_settings_do_not_allow_is_refused_with_all_errors(tmp_path: Path) -> None:

@@ -170,6 +170,13 @@ def test_who_uses_a_tag_is_told_and_that_it_goes_without() -> None:
     using = replace(in_use("a"), digest_users={digest("a"): (user,)})
     explanation = told(policy(rule(days=30)), inventory({"old": image("a", 40)}), "old", using=using)
     assert explanation.users == (user,)
+    assert ways(explanation) == ["It goes if Pod team/app no longer uses the image of old."]
+
+
+def test_of_who_names_a_tag_it_is_told_that_they_use_the_tag() -> None:
+    user = User("Pod", "team", "app")
+    using = InUse(tags=frozenset({("team/app", "old")}), tag_users={("team/app", "old"): (user,)})
+    explanation = told(policy(rule(days=30)), inventory({"old": image("a", 40)}), "old", using=using)
     assert ways(explanation) == ["It goes if Pod team/app no longer uses old."]
 
 

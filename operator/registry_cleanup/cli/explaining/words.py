@@ -10,6 +10,7 @@ from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.duration import duration_text
 from registry_cleanup.domain.explanation import Age, Explanation, Held, Other, Rank, Related
 from registry_cleanup.domain.namings import RuleTold, Says, Selection
+from registry_cleanup.domain.usage import users_by_digest, users_by_name
 from registry_cleanup.domain.verdict import KeepReason, PruneReason
 
 # Of many others, so many are named; JSON has all.
@@ -65,7 +66,7 @@ def sections(found: Found, told: Explanation) -> Iterator[tuple[str, Sequence[st
     yield "Age", [*_age(told.age, found)]
     yield "Place", [*_rank(told.rank)]
     yield "Image", [*_image(found, told), *_hanging(told)]
-    yield "In use by", [str(user) for user in told.users]
+    yield "In use by", [*_users(found, told)]
     yield "Repository", [*_repository(found, told)]
     yield "When it goes", [*_held(found, told.held)] if told.held is not None else []
     yield "What would change that", [str(each) for each in told.what_ifs] or [nothing]
@@ -174,8 +175,25 @@ def _hanging(told: Explanation) -> Iterator[str]:
         yield f"With it {len(told.untagged)} manifest{'' if len(told.untagged) == 1 else 's'} would be {what}."
 
 
+def _users(found: Found, told: Explanation) -> Iterator[str]:
+    """Yield who uses it, and by which reference, as far as that is known."""
+    if found.known is None:
+        return
+    there, in_use = found.known.inventory, found.known.in_use
+    named, digests = users_by_name(there, in_use, told.tag), users_by_digest(there, in_use, told.tag)
+    for user in told.users:
+        if user in named:
+            yield f"{user}, by the name {there.repository}:{told.tag}"
+        elif (digest := digests.get(user)) is not None:
+            what = "its digest" if digest == told.digest else "what belongs to it,"
+            yield f"{user}, by {what} {digest}"
+        else:
+            yield str(user)
+
+
 def _repository(found: Found, told: Explanation) -> Iterator[str]:
-    yield f"{told.staying} tags of it stay; minTagsPerRepository is {told.minimum}."
+    stay = "1 tag of it stays" if told.staying == 1 else f"{told.staying} tags of it stay"
+    yield f"{stay}; minTagsPerRepository is {told.minimum}."
     if found.known is not None:
         alone = found.known.unit is DeletionUnit.TAG
         yield f"The registry {'removes tags alone' if alone else 'deletes whole digests only, with all tags on them'}."

@@ -227,9 +227,9 @@ def _difference(difference: Difference, paper: _Paper) -> Iterator[Row]:
         yield Row(f"  and {count(difference.nameless, 'tag')} that the last report does not name", "stays")
         yield Row("")
     yield from _items("Pruned since", difference.pruned, "dim", paper)
-    told = "the same hash" if difference.same else "another hash"
+    told = "the same hash as" if difference.same else "another hash than"
     yield Row(
-        f"{told} as the published plan {difference.published} of {_time(difference.published_at)}: "
+        f"{told} the published plan {difference.published} of {_time(difference.published_at)}: "
         f"{len(difference.new):,} new, {len(difference.dropped) + difference.nameless:,} dropped, "
         f"{len(difference.pruned):,} pruned, {difference.unchanged:,} in both",
         "title",

@@ -24,11 +24,10 @@ from registry_cleanup.domain.published import Published
 from registry_cleanup.domain.report import Line, read_report
 from registry_cleanup.domain.run import RunReport
 from registry_cleanup.kube.api import NoAnswerError
-from registry_cleanup.kube.in_use.doubt import REASON, ROLE, without_verdict
+from registry_cleanup.kube.in_use.doubt import REASON
 from registry_cleanup.kube.status import PolicyStatus, parse_status
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 from registry_cleanup.personal_world import LookStore
-from registry_cleanup.ports import RunError
 from registry_cleanup.session import Session, open_session
 from registry_cleanup.settings import read_settings
 
@@ -62,8 +61,10 @@ async def make(asked: Asked, view: View) -> Printed:
         status = parse_status((loaded.resource or {}).get("status"))
         if asked.differs and status.plan is None:
             whose = f"{loaded.policy.namespace}/{loaded.policy.name}"
+            if loaded.unreadable:
+                raise CommandError(f"nothing to compare with: policy {whose} may not be read", Exit.CLUSTER)
             what = "is not in the cluster" if loaded.resource is None else "has no plan yet"
-            raise CommandError(f"nothing to compare with: policy {whose} {what}", Exit.CLUSTER)
+            raise CommandError(f"nothing to compare with: policy {whose} {what}", Exit.HELD_BACK)
         check_in_use(session, loaded.policy, in_use=asked.in_use, otherwise="plan")
         published = await published_plan(session, loaded)
         store = LookStore.of(loaded.policy)
@@ -114,25 +115,21 @@ def _no_plan(loaded: Loaded, report: RunReport) -> CommandError:
     policy = loaded.policy
     if not report.failures:
         # Nothing else stops a run that only plans: who else prunes there could not be read.
-        return CommandError(f"{report.message}\n{_own_rights(loaded)}", Exit.CLUSTER)
+        return CommandError(f"{report.message}{_otherwise(loaded)}", Exit.CLUSTER)
     first = told(report.failures[0])
     if report.failures[0].reason == REASON:
-        # What the look says is meant for the operator.
-        what = without_verdict(RunError(report.failures[0])).replace("the operator cannot", "you cannot")
-        hint = f"{_own_rights(loaded)}; or plan without looking: --no-in-use"
-        return CommandError(f"{REASON}: {what}\n{hint}", Exit.CLUSTER)
+        return CommandError(f"{first}; or plan without looking: --no-in-use{_otherwise(loaded)}", Exit.CLUSTER)
     where = f"registry {policy.registry.url}: " if first.code is Exit.REGISTRY and policy.registry.url else ""
     more = "".join(f"\n{told(failure)}" for failure in report.failures[1:])
     return CommandError(f"{where}{first}{more}", first.code)
 
 
-def _own_rights(loaded: Loaded) -> str:
-    """Return whose rights a plan takes, and what does without them."""
-    hint = f"A plan takes your own rights in the cluster: ClusterRoles {ROLE} and registry-cleanup-operator have them"
+def _otherwise(loaded: Loaded) -> str:
+    """Return what does without a person's own rights in the cluster."""
     if loaded.resource is None:
-        return hint
+        return ""
     policy = loaded.policy
-    return f"{hint}; registry-cleanup report {policy.name} -n {policy.namespace} shows what the operator planned last"
+    return f"; registry-cleanup report {policy.name} -n {policy.namespace} shows what the operator planned last"
 
 
 # Comparing

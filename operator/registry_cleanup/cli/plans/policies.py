@@ -23,6 +23,7 @@ from registry_cleanup.logins.options import ClusterOptions
 from registry_cleanup.session import Cluster, Session
 
 _RULE = f"{{apiGroups: [{GROUP}], resources: [{PLURAL}], verbs: [get]}}"
+_WITH_A_FILE = "; name a file with -f to do without"
 # As kubectl takes a name: bare, or after the kind in any of its spellings.
 _KIND_AND_NAME = re.compile(
     rf"(?:(?:rcp|{KIND}|{PLURAL})(?:\.[a-z0-9.]+)?/)?([a-z0-9]([-a-z0-9.]*[a-z0-9])?)", re.IGNORECASE
@@ -38,12 +39,14 @@ class Loaded:
         where: it is from, for messages.
         resource: of its name in the cluster; None where there is none, or no cluster.
         spec: as it is written there.
+        unreadable: whether the person may not read what has its name in the cluster, so that nobody knows.
     """
 
     policy: ParsedPolicy
     where: str
     resource: Mapping[str, Any] | None
     spec: Mapping[str, Any] = field(default_factory=dict)
+    unreadable: bool = False
 
 
 async def load(session: Session, filename: Path | None, name: str | None, cluster: ClusterOptions) -> Loaded:
@@ -56,13 +59,19 @@ async def load(session: Session, filename: Path | None, name: str | None, cluste
         return await _from_file(session, filename, name, cluster)
     if name is None:
         raise CommandError("name a policy of the cluster, or a file with -f", Exit.USAGE)
-    namespace, name, resource = await from_cluster(session.cluster, name, cluster)
+    namespace, name, resource = await from_cluster(session.cluster, name, cluster, otherwise=_WITH_A_FILE)
     where = f"policy {namespace}/{name}"
     return Loaded(_parsed(session, where, resource), where, resource, resource.get("spec") or {})
 
 
-async def from_cluster(found: Cluster | None, name: str, options: ClusterOptions) -> tuple[str, str, Mapping[str, Any]]:
-    """Return namespace and name of the policy that a person calls `name`, and its resource; raise `CommandError`."""
+async def from_cluster(
+    found: Cluster | None, name: str, options: ClusterOptions, *, otherwise: str = ""
+) -> tuple[str, str, Mapping[str, Any]]:
+    """Return namespace and name of the policy that a person calls `name`, and its resource.
+
+    Raises:
+        CommandError: there is none; where the cluster has no policies at all, `otherwise` goes without.
+    """
     if found is None:
         raise CommandError(
             f"policy {name} is in a cluster, and there is none: name one with --kubeconfig", Exit.CLUSTER
@@ -74,13 +83,13 @@ async def from_cluster(found: Cluster | None, name: str, options: ClusterOptions
     try:
         return namespace, name, (await found.api.policy(namespace, name)).body
     except NotThereError as error:
-        raise CommandError(await _missing(found.api, namespace, name), Exit.CLUSTER) from error
+        raise CommandError(await _missing(found.api, namespace, name, otherwise), Exit.CLUSTER) from error
     except ForbiddenError as error:
         message = f"you may not read policies in namespace {namespace} ({error}); a role grants it with: {_RULE}"
         raise CommandError(message, Exit.CLUSTER) from error
 
 
-async def _missing(api: KubernetesAPI, namespace: str, name: str) -> str:
+async def _missing(api: KubernetesAPI, namespace: str, name: str, otherwise: str) -> str:
     """Return why the API server knows no such policy."""
     try:
         served = await api.lists_policies()
@@ -88,8 +97,8 @@ async def _missing(api: KubernetesAPI, namespace: str, name: str) -> str:
         served = True  # nobody knows
     if not served:
         return (
-            f"the cluster does not serve {PLURAL}.{GROUP}: the operator's CRD is not installed; "
-            "name a file with -f to do without"
+            f"the cluster does not serve {PLURAL}.{GROUP}: the operator's CRD is not installed; docs/install.md says "
+            f"how to install it with the operator{otherwise}"
         )
     return f"there is no policy {name} in namespace {namespace}; kubectl get rcp -A lists all of them"
 
@@ -97,8 +106,11 @@ async def _missing(api: KubernetesAPI, namespace: str, name: str) -> str:
 async def _from_file(session: Session, filename: Path, name: str | None, cluster: ClusterOptions) -> Loaded:
     document = await asyncio.to_thread(read_one, filename, name, insecure=session.insecure)
     written = dict(document.body["metadata"])
+    if cluster.namespace is not None and (own := written.get("namespace") or cluster.namespace) != cluster.namespace:
+        message = f"the namespace of {document.file}, {own}, does not match -n {cluster.namespace}"
+        raise CommandError(f"{message}: leave out one of them", Exit.USAGE)
     namespace = cluster.namespace or written.get("namespace") or "default"
-    resource = await _namesake(session, namespace, written["name"])
+    resource, unreadable = await _namesake(session, namespace, written["name"])
     # Of a policy that was read from a cluster, the file knows the UID, too.
     known = resource["metadata"] if resource is not None else written if written.get("namespace") == namespace else {}
     # Without a cluster the same policy has the same UID each time, and so its plan the same hash.
@@ -115,21 +127,21 @@ async def _from_file(session: Session, filename: Path, name: str | None, cluster
     if resource is not None and (fields := _differing(document.body, resource)):
         told = f"{document.file} differs from policy {namespace}/{policy.name} of the cluster in {', '.join(fields)}"
         click.echo(f"Note: {told}; the file holds here", err=True)
-    return Loaded(policy, document.file, resource, document.body.get("spec") or {})
+    return Loaded(policy, document.file, resource, document.body.get("spec") or {}, unreadable)
 
 
-async def _namesake(session: Session, namespace: str, name: str) -> Mapping[str, Any] | None:
-    """Return the resource that has the name of a policy of a file."""
+async def _namesake(session: Session, namespace: str, name: str) -> tuple[Mapping[str, Any] | None, bool]:
+    """Return the resource that has the name of a policy of a file, and whether the person may not read it."""
     if session.cluster is None:
-        return None
+        return None, False
     try:
-        return (await session.cluster.api.policy(namespace, name)).body
+        return (await session.cluster.api.policy(namespace, name)).body, False
     except NotThereError:
-        return None
+        return None, False
     except ForbiddenError:
         told = f"you may not read policies in namespace {namespace}, so a policy {name} there cannot be compared"
         click.echo(f"Note: {told}, and the plan's hash may not be the operator's; needed: {_RULE}", err=True)
-        return None
+        return None, True
 
 
 def _parsed(session: Session, where: str, body: Mapping[str, Any]) -> ParsedPolicy:

@@ -29,7 +29,7 @@ async def report_lines(api: KubernetesAPI, resource: Mapping[str, Any], status: 
     namespace, policy = metadata["namespace"], f"policy {metadata['namespace']}/{metadata['name']}"
     reference = None if status.last_run is None else status.last_run.report_ref
     if reference is None:
-        raise CommandError(f"there is no report of {policy}: {_why_none(status)}", Exit.CLUSTER)
+        raise CommandError(f"there is no report of {policy}: {_why_none(status)}", Exit.HELD_BACK)
     again = f"the next run writes a new one: registry-cleanup request {metadata['name']} -n {namespace}"
     try:
         config_map = await api.config_map(namespace, reference.name)

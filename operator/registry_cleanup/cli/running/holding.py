@@ -80,7 +80,7 @@ def hold_of(policy: ParsedPolicy, report: RunReport, wish: Wish, past: Past, *, 
     if report.plan is None or report.phase in (Phase.FAILED, Phase.BLOCKED, Phase.INTERRUPTED):
         return Hold("", exit_of(report))
     if not report.counts.tags_planned:
-        return Hold("Nothing is to be pruned.", exit_of(report))
+        return _yields(report) or Hold("Nothing is to be pruned.", exit_of(report))
     for hold in (
         _own(policy, withheld),
         _approval(report.plan.hash, wish),
@@ -90,6 +90,22 @@ def hold_of(policy: ParsedPolicy, report: RunReport, wish: Wish, past: Past, *, 
         if hold is not None:
             return hold
     return None if wish.approve is not None else _unseen(report, wish, past)
+
+
+def _yields(report: RunReport) -> Hold | None:
+    """Hold back what an older policy prunes instead."""
+    older = [f"{each.namespace}/{each.name}" for each in report.conflicts or () if each.yields]
+    if not older or not report.kept_by_reason.get(KeepReason.POLICY_CONFLICT.value):
+        return None
+    who = (
+        f"policy {older[0]} is older and prunes"
+        if len(older) == 1
+        else f"policies {', '.join(older)} are older and prune"
+    )
+    return Hold(
+        f"Nothing was pruned: {who} the same repositories in the cluster, where this one keeps everything. Narrow "
+        "spec.repositories of one of them, or suspend the other."
+    )
 
 
 def _own(policy: ParsedPolicy, withheld: str | None) -> Hold | None:

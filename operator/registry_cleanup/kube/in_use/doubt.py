@@ -14,6 +14,7 @@ REASON = "InUseUnknown"
 ROLE = "registry-cleanup-workloads"
 # A ClusterRole with this label is part of the role registry-cleanup-in-use, which is the operator's.
 AGGREGATION_LABEL = "registrycleanup.dev/aggregate-to-in-use"
+_WITH_EXTRA = "registry-cleanup-in-use"
 _TOLD = 3
 _CONFINED = (
     f"the operator is confined to namespaces: let it see what the others use by a ClusterRoleBinding of ClusterRole "
@@ -21,6 +22,14 @@ _CONFINED = (
     f"{IN_USE_SCOPE}=Namespaces"
 )
 _NOTHING_PRUNED = "so nobody knows what is in use, and nothing was pruned"
+
+
+def granted(role: str) -> str:
+    """Return how an administrator gives a person one of the ClusterRoles of manifests/base."""
+    return (
+        "an administrator grants it with: kubectl create clusterrolebinding NAME-OF-YOURS "
+        f"--clusterrole={role} --user=YOU"
+    )
 
 
 def rule(kind: Kind, verb: str) -> str:
@@ -47,9 +56,14 @@ def unreadable(
         reach: where the look went.
     """
     of = f" of {kind.group}" if kind.group else ""
-    what = f"the operator cannot {verb} {kind.plural}{of} (kind {kind.kind}): {error}"
+    who = "you may not" if reach.personal and isinstance(error, ForbiddenError) else "the operator cannot"
+    if reach.personal and not isinstance(error, ForbiddenError):
+        who = "you cannot"
+    what = f"{who} {verb} {kind.plural}{of} (kind {kind.kind}): {error}"
     if not isinstance(error, ForbiddenError):
-        return doubt(what, "it is tried again", mendable=False)
+        return doubt(what, "" if reach.personal else "it is tried again", mendable=False)
+    if reach.personal:
+        return doubt(what, granted(_WITH_EXTRA if extra else ROLE))
     if reach.confined and not reach.namespaces and not extra:
         return doubt(what, _CONFINED)
     where = f"a ClusterRole with the label {AGGREGATION_LABEL}: 'true'" if extra else f"ClusterRole {ROLE}"
@@ -73,7 +87,9 @@ def together(errors: Sequence[RunError]) -> RunError:
     told = [without_verdict(error) for error in ordered[:_TOLD]]
     if len(ordered) > _TOLD:
         told.append(f"and {len(ordered) - _TOLD} more kinds")
-    # Of a confined operator all kinds have one remedy, which is long.
-    step = _CONFINED if any(text.endswith(f"; {_CONFINED}") for text in told) else ""
-    told = [text.removesuffix(f"; {_CONFINED}") for text in told]
+    # Of a confined operator, and of a person, all kinds have one remedy, which is long.
+    shared = (_CONFINED, granted(_WITH_EXTRA), granted(ROLE))
+    step = next((each for each in shared if any(text.endswith(f"; {each}") for text in told)), "")
+    for each in shared:
+        told = [text.removesuffix(f"; {each}") for text in told]
     return doubt("; ".join(told), step, mendable=ordered[0].failure.mendable)

@@ -198,7 +198,7 @@ class Look:
             except NotThereError:
                 continue
             except APIError as error:
-                raise unreadable(sources[0].kind, "discover", error) from error
+                raise unreadable(sources[0].kind, "discover", error, reach=self.reach) from error
             found += [source for source in sources if source.kind.kind in kinds]
         return found
 
@@ -238,7 +238,7 @@ class Look:
                             f"serves as {version}: write that"
                         )
         except APIError as error:
-            raise unreadable(named, "discover", error, extra=True) from error
+            raise unreadable(named, "discover", error, extra=True, reach=self.reach) from error
         return found
 
     async def _by_hand(self) -> dict[Use, list[User]]:
@@ -254,7 +254,7 @@ class Look:
                 "registry-cleanup in-use prints one in the cluster that it is about",
             ) from error
         except APIError as error:
-            raise unreadable(Kind("v1", "ConfigMap", "configmaps"), "get", error) from error
+            raise unreadable(Kind("v1", "ConfigMap", "configmaps"), "get", error, reach=self.reach) from error
         user = User("ConfigMap", self.namespace, name)
         return {Use(text): [user] for text in listed_images(data.values())}
 

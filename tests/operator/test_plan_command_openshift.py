@@ -20,8 +20,6 @@ from tests.support.openshift_cluster import (
 from tests.support.policies import BUILDS, NAME, Namespace, days_ago
 from tests.support.schemas import validate
 
-pytest.importorskip("registry_cleanup.kubeconfig", reason="people have no login from their kubeconfig yet")
-
 
 @pytest.fixture(scope="module")
 def openshift(installed: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenShiftCluster]:

@@ -235,8 +235,8 @@ def test_a_page_and_a_table_tell_the_same_of_what_holds_a_plan_back(tmp_path: Pa
     summary = Summary("Plan", POLICY, RUN, {**PLAN, "waiting": waiting}, ())
     printed = Printed(summary, head(), LINES, View())
     told = [
-        "spec.suspend: the operator does not run the policy",
-        "spec.dryRun: the operator only plans",
+        "spec.suspend: the policy does not run",
+        "spec.dryRun: the policy is only planned, and prunes nothing",
         *(f"limit {number}" for number in range(1, 6)),
         "and 2 more limits",
         "spec.approval: 1 planned tag not approved",

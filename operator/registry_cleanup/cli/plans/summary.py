@@ -98,7 +98,7 @@ def of_plan(policy: ParsedPolicy, where: str, head: Line, report: RunReport, *, 
             "deletions": plan.deletions,
             "reclaimableBytes": plan.reclaimable,
             "untaggedManifests": plan.untagged,
-            "untaggedManifestsLeft": head["untaggedManifestsLeft"],
+            "untaggedManifestsLeft": head.get("untaggedManifestsLeft"),
         }
     if waiting is not None:
         totals["waiting"] = {

@@ -13,7 +13,7 @@ import click
 
 from registry_cleanup.__main__ import main as program
 from registry_cleanup.cli.exits import Exit
-from registry_cleanup.cli.group import PROGRAM
+from registry_cleanup.cli.program import PROGRAM
 from registry_cleanup.settings import described
 
 _ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import click
 from typing_extensions import override
 
 from registry_cleanup.cli.exits import CommandError, Exit
-from registry_cleanup.cli.group import COMPLETE_VARIABLE, PROGRAM
+from registry_cleanup.cli.program import COMPLETE_VARIABLE, PROGRAM
 from registry_cleanup.cli.streams import expect_output
 
 _BASH = "bash"

@@ -16,12 +16,10 @@ from typing_extensions import override
 from registry_cleanup.cli import streams
 from registry_cleanup.cli.ending import told
 from registry_cleanup.cli.exits import Exit
+from registry_cleanup.cli.program import COMPLETE_VARIABLE, PROGRAM
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-PROGRAM = "registry-cleanup"
-COMPLETE_VARIABLE = "_REGISTRY_CLEANUP_COMPLETE"
 
 
 class LazyGroup(click.Group):

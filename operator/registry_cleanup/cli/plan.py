@@ -58,8 +58,9 @@ def plan(
     The plan as the operator would compute it, of a policy in a file or of policy NAME of the cluster. Nothing is
     pruned or published. --show and --repository narrow what is shown, and never the plan.
     """
-    from registry_cleanup.cli.output.printed import format_of, view_of, write
+    from registry_cleanup.cli.output.printed import view_of
     from registry_cleanup.cli.output.target import check_writable
+    from registry_cleanup.cli.output.writing import format_of, write
     from registry_cleanup.cli.plans.planning import Asked, exit_of, make
     from registry_cleanup.cli.working import work
 

@@ -54,8 +54,9 @@ def report(
     What may be pruned, what became of it, and why every other tag stays: a line for each tag. Filters narrow what is
     shown, and never the totals.
     """
-    from registry_cleanup.cli.output.printed import format_of, view_of, write
+    from registry_cleanup.cli.output.printed import view_of
     from registry_cleanup.cli.output.target import check_writable
+    from registry_cleanup.cli.output.writing import format_of, write
     from registry_cleanup.cli.working import work
 
     check_writable(output_file)

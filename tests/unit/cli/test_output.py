@@ -15,11 +15,12 @@ from typing_extensions import override
 
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.output.documents import write_json, write_yaml
-from registry_cleanup.cli.output.printed import Printed, format_of, view_of, write
+from registry_cleanup.cli.output.printed import Printed, view_of
 from registry_cleanup.cli.output.rows import write_csv
 from registry_cleanup.cli.output.table import rows, write_table
 from registry_cleanup.cli.output.target import check_writable
 from registry_cleanup.cli.output.words import count, freed_when, safe, size
+from registry_cleanup.cli.output.writing import format_of, write
 from registry_cleanup.cli.plans.difference import Difference, Item
 from registry_cleanup.cli.plans.findings import View
 from registry_cleanup.cli.plans.summary import Summary

@@ -6,11 +6,10 @@ import asyncio
 import secrets
 import sys
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from registry_cleanup.cli.asking import says_yes
 from registry_cleanup.cli.exits import CommandError, Exit
@@ -19,6 +18,7 @@ from registry_cleanup.cli.plans.policies import Loaded, load
 from registry_cleanup.cli.progress import progress
 from registry_cleanup.cli.running.holding import Hold, Past, Wish, exit_of, fewer_references, going_now, hold_of
 from registry_cleanup.cli.running.local_plans import LocalPlans, Memory, fingerprint
+from registry_cleanup.cli.running.outcomes import Outcomes
 from registry_cleanup.cli.running.showing import (
     Shown,
     concluded,
@@ -32,8 +32,6 @@ from registry_cleanup.cli.running.still import PolicyFile, StillWanted, is_live
 from registry_cleanup.cli.running.stopping import Stopping
 from registry_cleanup.cli.working import work
 from registry_cleanup.clock import SystemClock
-from registry_cleanup.domain.deletion import ItemOutcome, Outcome, UntaggedOutcome
-from registry_cleanup.domain.report import FullReport, read_report
 from registry_cleanup.domain.run import Phase, RunOrder, RunReport, Trigger
 from registry_cleanup.domain.tenancy import PLAN_ONLY
 from registry_cleanup.kube.api import APIError, right_to_policies
@@ -41,30 +39,6 @@ from registry_cleanup.kube.spec import ParsedPolicy
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 from registry_cleanup.session import Session, open_session
 from registry_cleanup.settings import Settings, read_settings
-
-
-@dataclass(slots=True)
-class Outcomes:
-    """What became of what was to go, as it is told: also of a run that does not come to its end.
-
-    Attributes:
-        gone_already: number of tags that somebody else had taken away.
-    """
-
-    gone_already: int = 0
-    _items: dict[str, list[ItemOutcome | UntaggedOutcome]] = field(default_factory=dict)
-
-    def add(self, repository: str, outcome: ItemOutcome | UntaggedOutcome) -> None:
-        """Take note of one."""
-        self._items.setdefault(repository, []).append(outcome)
-        self.gone_already += isinstance(outcome, ItemOutcome) and outcome.outcome is Outcome.ALREADY_GONE
-
-    def lines(self) -> list[dict[str, Any]]:
-        """Return them as lines of a report."""
-        report = FullReport(None)
-        for repository, outcomes in self._items.items():
-            report.outcomes(repository, outcomes)
-        return [line for line in read_report(report.compressed({})[0]) if line["type"] != "run"]
 
 
 @dataclass(frozen=True, slots=True)

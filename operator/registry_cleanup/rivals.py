@@ -115,8 +115,14 @@ class SameRegistry:
         cluster: Callable[[], Awaitable[RegistryHosts]],
         clock: Clock,
         resolve: Resolve | None = None,
+        *,
+        unknown_is_one: bool = False,
     ) -> None:
-        """Open registries with `connect`; `cluster` tells the hosts of the cluster's own registry."""
+        """Open registries with `connect`; `cluster` tells the hosts of the cluster's own registry.
+
+        `unknown_is_one` where what cannot be compared counts as the same registry.
+        """
+        self._unknown_is_one = unknown_is_one
         self._connect = connect
         self._cluster = cluster
         self._clock = clock
@@ -140,7 +146,7 @@ class SameRegistry:
             if not recently:
                 self._unknown = {other: at for other, at in self._unknown.items() if now - at < _UNKNOWN_HOLDS}
                 self._unknown[pair] = now
-            return before is not None and before[0]
+            return self._unknown_is_one if before is None else before[0]
         self._found = {other: what for other, what in self._found.items() if now - what[1] < _FORGET}
         self._found[pair] = (found, now)
         return found

@@ -12,7 +12,7 @@ from kubernetes.aio import client
 
 from registry_cleanup.claims import ClaimBook, RunClaims
 from registry_cleanup.clock import SystemClock
-from registry_cleanup.cluster import NoClusterError, cluster_client
+from registry_cleanup.cluster import NoKubeconfigError, cluster_client
 from registry_cleanup.connector import Connector, OpenStreams, Streams
 from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.run import Failure, RunOrder, RunReport
@@ -56,6 +56,9 @@ _UNKNOWN_RIVALS = (
     "repositories, where this one would keep everything"
 )
 _LOOKS_AT_POLICIES = "registry-cleanup-view"
+_INSECURE_NOTE = (
+    "the policy of the cluster accepts http, or any certificate, so no login of yours was sent; with --insecure it is"
+)
 _SECURE_ONLY = Failure("NotAllowed", f"--insecure is not allowed by the setting {ALLOW_INSECURE}", mendable=True)
 
 
@@ -72,6 +75,11 @@ class Cluster:
     raw: RawAPI
     client: client.ApiClient
 
+    @property
+    def server(self) -> str:
+        """Its address."""
+        return str(self.client.configuration.host)
+
     def login(self, namespaces: Sequence[str]) -> KubeconfigLogin:
         """Return what the kubeconfig gives to logins; in `namespaces` there may be image streams."""
         return KubeconfigLogin(self.api, self.raw, self.client, namespaces)
@@ -84,12 +92,18 @@ class Session:
         clock: the time of day.
         cluster: None where there is none.
         notes: what a person should know of what could not be looked at.
+        own_policy: whether the person wrote the policy: one of a cluster may be anybody's, and its `insecure` sends no
+            login of this person over connections that anybody can read.
     """
 
-    def __init__(self, settings: Settings, login: LoginOptions, cluster: Cluster | None) -> None:
+    def __init__(
+        self, settings: Settings, login: LoginOptions, cluster: Cluster | None, *, prunes: bool = False
+    ) -> None:
+        self._prunes = prunes
         self.clock = SystemClock()
         self.cluster = cluster
         self.notes: list[str] = []
+        self.own_policy = False
         self._settings = settings
         self._login = login
         self._connector = Connector(self.clock, settings.bounds, settings.concurrent_requests, settings.max_concurrency)
@@ -110,7 +124,10 @@ class Session:
     @asynccontextmanager
     async def connect(self, policy: ParsedPolicy) -> AsyncIterator[Registry]:
         """Open the registry of `policy` with the person's login; raise `RunError`."""
-        async with self._open(policy, self._login) as registry:
+        strange = policy.registry.insecure and not (self.own_policy or self._login.insecure)
+        if strange and _INSECURE_NOTE not in self.notes:
+            self.notes.append(_INSECURE_NOTE)
+        async with self._open(policy, self._login, anonymous=strange) as registry:
             yield registry
 
     @asynccontextmanager
@@ -252,12 +269,12 @@ class Session:
                 return await live.read(since)
             except ForbiddenError:
                 # Who only looks may well be told without: nothing is pruned by it.
-                if not order.plan_only:
+                if self._prunes or not order.plan_only:
                     raise
                 self.notes.append(f"{_UNKNOWN_RIVALS}; {granted(_LOOKS_AT_POLICIES)}")
                 return ()
 
-        same = SameRegistry(self._elsewhere(policy), api.openshift_registry, self.clock)
+        same = SameRegistry(self._elsewhere(policy), api.openshift_registry, self.clock, unknown_is_one=self._prunes)
         return PolicyRivals(policy, read, same)
 
 
@@ -271,18 +288,22 @@ async def open_cluster(options: ClusterOptions) -> AsyncIterator[Cluster]:
 
 @asynccontextmanager
 async def open_session(
-    settings: Settings, login: LoginOptions, cluster: ClusterOptions, *, needs_cluster: bool
+    settings: Settings, login: LoginOptions, cluster: ClusterOptions, *, needs_cluster: bool, prunes: bool = False
 ) -> AsyncIterator[Session]:
-    """Open a session, with the cluster if there is one; raise `NoClusterError` if one is needed and there is none."""
+    """Open a session, with the cluster if there is one; raise `NoClusterError` if one is needed and there is none.
+
+    A session that `prunes` counts a registry that cannot be compared with its own as the same: a person may see less of
+    it than the operator does.
+    """
     async with AsyncExitStack() as stack:
         found: Cluster | None = None
         try:
             found = await stack.enter_async_context(open_cluster(cluster))
-        except NoClusterError:
+        except NoKubeconfigError:
             # Who names a kubeconfig or a context means it.
             if needs_cluster or cluster.kubeconfig is not None or cluster.context is not None:
                 raise
-        yield Session(settings, login, found)
+        yield Session(settings, login, found, prunes=prunes)
 
 
 def _namespaces(policy: ParsedPolicy) -> list[str]:

@@ -380,7 +380,7 @@ def test_a_second_run_of_a_policy_says_who_has_it(proxy: FaultyRegistry, home: P
             home, _write(home, proxy.url, "another"), "--approve", _hash(home, _write(home, proxy.url, "another"))
         )
         assert other.returncode == HELD_BACK
-        assert f"a policy at {proxy.url} is being run already" in other.stderr
+        assert f"a policy at {proxy.url.removeprefix('http://')} is being run already" in other.stderr
         gate.open()
         assert first.wait(_LIMIT) == DONE
 
@@ -597,8 +597,7 @@ def test_a_registry_that_stops_answering_halfway_is_told_with_what_was_done(
     assert done.returncode == REGISTRY
     left = set(_tags(crane, registry3))
     told = {line.split()[1] for line in done.stdout.splitlines() if line.strip().startswith("Pruned")}
-    # What is told as pruned is gone; of what was under way as the registry went, nobody says so.
-    assert told
+    # What is told as pruned is gone, be it none if that tag came first; of what was under way nobody says so.
     assert not told & left
     assert f"{len(told)} of 10 planned tags are pruned" in done.stderr
     proxy.heal()

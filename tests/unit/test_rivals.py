@@ -133,9 +133,10 @@ class _World(Clock):
     addresses: dict[str, set[str]] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
     time: datetime = NOW
+    unknown_is_one: bool = False
 
     def __post_init__(self) -> None:
-        self.same = SameRegistry(self.connect, self.cluster, self, self.resolve)
+        self.same = SameRegistry(self.connect, self.cluster, self, self.resolve, unknown_is_one=self.unknown_is_one)
 
     @override
     def now(self) -> datetime:
@@ -452,6 +453,12 @@ async def test_a_registry_that_cannot_be_looked_at_is_another_one_and_the_log_sa
     told = vars(line)
     assert (told["policy"], told["other"]) == ("team/mine", "team/other")
     assert told["cause"] == "the registry does not answer"
+
+
+async def test_a_person_who_prunes_takes_what_they_cannot_look_at_for_the_same_registry() -> None:
+    world = _World({_OTHER: _UNREACHABLE}, unknown_is_one=True)
+    found = await world.at(_body("mine"), _body("other", _OTHER), registry=_Registry({"team/app": _tags()}))
+    assert list(found) == ["other"]
 
 
 async def test_a_registry_that_never_ends_to_answer_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:

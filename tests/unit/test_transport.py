@@ -1,7 +1,9 @@
 """Where a connection leads is looked at before anything is sent: a name may resolve to any address."""
 
 import asyncio
+import base64
 import ssl
+import traceback
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from typing_extensions import override
 
 from registry_cleanup.domain.trust import link_local
 from registry_cleanup.lanes import Lane, OwnLimits
-from registry_cleanup.registry.errors import ForbiddenAddressError, UnreachableError
+from registry_cleanup.registry.errors import ForbiddenAddressError, RegistryError, UnreachableError
 from registry_cleanup.registry.transport import Transport
 from tests.support.clients import QUICK, SystemClock, free
 from tests.support.http import serve
@@ -94,6 +96,34 @@ async def test_requests_go_through_the_proxy_that_the_environment_names_unless_i
         assert (await transport.request("GET", f"{server.url}/v2/", {})).status == 200
         await transport.close()
     assert (len(proxy.requests), len(server.requests)) == ((1, 0) if through_proxy else (0, 1))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_gets_its_login_and_no_error_tells_it(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    heads: list[str] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://puser:PROXYSECRET@127.0.0.1:{port}")
+        transport = Transport(SystemClock(), ssl.create_default_context(), free(1), max_connections=1, limits=QUICK)
+        try:
+            with pytest.raises(RegistryError) as caught:
+                await transport.request("GET", f"{scheme}://registry.example.com/v2/", {})
+        finally:
+            await transport.close()
+    assert "PROXYSECRET" not in "".join(traceback.format_exception(caught.value))
+    login = base64.b64encode(b"puser:PROXYSECRET").decode()
+    assert heads
+    assert all(head.count(f"Proxy-Authorization: Basic {login}") == 1 for head in heads)
 
 
 async def test_every_attempt_is_counted_and_an_overload_is_told_at_the_gate() -> None:

@@ -12,6 +12,7 @@ from click.exceptions import Exit as ClickExit
 
 from registry_cleanup.cli import streams
 from registry_cleanup.cli.exits import CommandError, Exit
+from registry_cleanup.cli.telling import safe_lines
 
 
 @contextmanager
@@ -55,4 +56,4 @@ def _ending(message: str, code: Exit) -> click.ClickException:
     class Ending(click.ClickException):
         exit_code = code
 
-    return Ending(message)
+    return Ending(safe_lines(message))

@@ -10,6 +10,7 @@ import click
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.options import cluster_options_with
 from registry_cleanup.cli.streams import expect_output
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.logins.options import ClusterOptions
 
 
@@ -52,5 +53,5 @@ def in_use(name: str, output: str, cluster: ClusterOptions) -> None:
     except TooLargeError as error:
         raise CommandError(str(error), Exit.FAILED) from error
     for note in found.notes:
-        click.echo(f"Note: {note}", err=True)
+        tell(f"Note: {note}")
     click.echo(text, nl=False)

@@ -11,6 +11,7 @@ import click
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.options import cluster_options_with, login_options
 from registry_cleanup.cli.streams import expect_output
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 
 if TYPE_CHECKING:
@@ -195,16 +196,16 @@ def _print_table(repositories: list[ListedRepository], shape: Shape, asked: _Ask
     totals = totals_line(repositories, details=shape.details)
     click.echo("\n".join([*table.lines, "", totals if width is None else textwrap.fill(totals, width)]))
     if table.left_out:
-        click.echo(f"Note: too narrow for {', '.join(table.left_out)}; -o json has everything", err=True)
+        tell(f"Note: too narrow for {', '.join(table.left_out)}; -o json has everything")
 
 
 def _tell_failures(found: Look) -> None:
     """Tell what could not be read, and end with the code for it."""
     for note in found.notes:
-        click.echo(f"Note: {note}", err=True)
+        tell(f"Note: {note}")
     for failure in found.failures:
         where = f"{failure.repository}: " if failure.repository is not None else ""
-        click.echo(f"{where}{failure.reason}: {failure.message}", err=True)
+        tell(f"{where}{failure.reason}: {failure.message}")
     if found.ended is not None:
         unread = f", and {found.unread} repositories were not read at all" if found.unread else ""
         message = f"{found.ended.reason}: {found.ended.message}; shown is what was read before{unread}"

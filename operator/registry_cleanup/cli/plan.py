@@ -11,6 +11,7 @@ from registry_cleanup.cli.known import policy_names
 from registry_cleanup.cli.options import cluster_options, login_options
 from registry_cleanup.cli.output.options import output_options
 from registry_cleanup.cli.streams import expect_output
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 
 
@@ -78,9 +79,9 @@ def plan(
     printed = work(make(Asked(name, filename, not no_in_use, differs, login, cluster), view))
     write(printed, chosen, output_file)
     for note in printed.notes():
-        click.echo(f"Note: {note}", err=True)
+        tell(f"Note: {note}")
     for failure in printed.summary.failures:
         where = f"{failure['repository']}: " if "repository" in failure else ""
-        click.echo(f"Error: {where}{failure['reason']}: {failure['message']}", err=True)
+        tell(f"Error: {where}{failure['reason']}: {failure['message']}")
     if (code := exit_of(printed)) is not Exit.DONE:
         click.get_current_context().exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from registry_cleanup.cli.known import outcomes, policy_names, reasons
 from registry_cleanup.cli.options import cluster_options
 from registry_cleanup.cli.output.options import output_options
 from registry_cleanup.cli.streams import expect_output
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def report(
     printed = work(_report(name, view, cluster))
     write(printed, format_of(output, output_file), output_file)
     for note in (*printed.notes(), *_notes(printed)):
-        click.echo(f"Note: {note}", err=True)
+        tell(f"Note: {note}")
 
 
 async def _report(name: str, view: View, cluster: ClusterOptions) -> Printed:
@@ -88,7 +90,7 @@ async def _report(name: str, view: View, cluster: ClusterOptions) -> Printed:
         summary = of_report(namespace, name, resource["metadata"]["uid"], head, status)
         if status.last_run is not None and status.last_run.id != head["run"]:
             told = f"run {status.last_run.id} ({status.last_run.phase.value}) wrote no report"
-            click.echo(f"Note: {told}; this is that of run {head['run']}", err=True)
+            tell(f"Note: {told}; this is that of run {head['run']}")
         return Printed(summary, head, lines, view)
 
 
@@ -101,6 +103,6 @@ def _notes(printed: Printed) -> list[str]:
     named = f" ({', '.join(cut)})" if cut else ""
     told = (
         f"{number} repositories did not fit into the report{named}; the operator's log has all of it: "
-        f"kubectl logs -n registry-cleanup-system deployment/registry-cleanup | grep {printed.head['run']}"
+        f"kubectl logs -n registry-cleanup-system deployment/registry-cleanup | grep {quote(str(printed.head['run']))}"
     )
     return [told]

@@ -68,6 +68,10 @@ def run(
     ~/.local/state/registry-cleanup. A CI job has to keep that folder from one run to the next, or else to name the plan
     with --approve HASH; without the folder, no grace period ever ends.
 
+    An answer, or --approve, holds for this run alone, and for ten minutes. A repository that could not be read for the
+    plan is left alone, and what the cluster of the kubeconfig uses is kept, and of no other. Two runs on one machine do
+    not meet at one registry; those of other machines or users are not kept apart.
+
     Ctrl-C ends it at once while it plans, and at a safe point while it prunes; what was done is told.
     """
     from registry_cleanup.cli.asking import can_ask

@@ -80,6 +80,15 @@ class Published:
         }
         return replace(self, repositories=marked)
 
+    def unapproved(self) -> Published:
+        """Return the plan without anything that was approved."""
+        entry_of = _Entries()
+        left = {
+            repository: {item: entry_of(entry.first, 0) for item, entry in entries.items()}
+            for repository, entries in self.repositories.items()
+        }
+        return replace(self, repositories=left)
+
     def renewed(
         self, plans: Iterable[RepositoryPlan], unread: Collection[str], plan_hash: str, now: datetime
     ) -> Published:

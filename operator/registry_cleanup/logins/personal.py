@@ -200,13 +200,15 @@ class PersonalLogin(CredentialSource):
             self._note("the policy accepts any certificate, and the kubeconfig's token goes there with --insecure only")
             return None
         self._told = replace(self._told, where="the kubeconfig", searched=found.searched)
-        trust = TrustedHosts.of([*named, *self._allowed], allow_http=False)
+        # Nothing that a person says for other logins widens where this one goes.
+        trust = TrustedHosts.of(named, allow_http=False)
         return Credential(CredentialKind.KUBECONFIG, "kubeconfig", token, trust)
 
     async def _named_by_cluster(self, cluster: ClusterLogin, endpoint: Endpoint) -> Sequence[Host]:
         """Return the hosts that are the cluster's registry, if `endpoint` is among them; else none."""
         hosts = self._hosts = self._hosts or await cluster.registry_hosts()
-        named = [Host.parse(host) for host in hosts.all]
+        # A route without a port is one of https; another port of its host may be anybody's.
+        named = [replace(host, port=host.port or 443) for host in map(Host.parse, hosts.all)]
         return named if any(host.covers(endpoint) for host in named) else []
 
     async def _why_not(self, cluster: ClusterLogin, endpoint: Endpoint) -> str:

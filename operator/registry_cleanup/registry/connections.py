@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -62,15 +63,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         times = request.extensions["timeout"]
         session = self._session or self._open()
+        proxy, login = self._proxy(request.url) if self._proxies else (None, {})
+        # Through a tunnel the login is for the proxy alone; without one the proxy reads the request itself.
+        own = login.items() if request.url.scheme == "http" else ()
         with _as_httpx():
             response = await session.request(
                 request.method,
                 # As it is: to quote it again might name something else.
                 URL(str(request.url), encoded=True),
-                headers=request.headers.multi_items(),
+                headers=[*request.headers.multi_items(), *own],
                 data=request.content or None,
                 allow_redirects=False,
-                proxy=self._proxy(request.url) if self._proxies else None,
+                proxy=proxy,
+                proxy_headers=login or None,
                 timeout=ClientTimeout(sock_connect=times["connect"], sock_read=times["read"]),
             )
         return httpx.Response(
@@ -105,11 +110,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise AddressError(host)
         return socket.socket(family, kind, protocol)
 
-    def _proxy(self, url: httpx.URL) -> str | None:
-        """Return the proxy that the environment wants for `url` (HTTPS_PROXY and the like, as httpx reads them)."""
-        if proxy_bypass(url.netloc.decode()):
-            return None
-        return self._proxies.get(url.scheme) or self._proxies.get("all")
+    def _proxy(self, url: httpx.URL) -> tuple[URL | None, dict[str, str]]:
+        """Return the proxy that the environment wants for `url` (HTTPS_PROXY and the like, as httpx reads them).
+
+        Its login comes apart from its address, which errors tell: as the header for it.
+        """
+        found = None if proxy_bypass(url.netloc.decode()) else self._proxies.get(url.scheme) or self._proxies.get("all")
+        if not found:
+            return None, {}
+        proxy = URL(found)
+        if proxy.user is None:
+            return proxy, {}
+        pair = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+        return proxy.with_user(None), {"Proxy-Authorization": f"Basic {pair}"}
 
 
 class _Body(httpx.AsyncByteStream):

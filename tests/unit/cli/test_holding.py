@@ -216,4 +216,7 @@ def test_the_exit_code_says_how_a_run_ended(
 def test_what_was_gone_already_is_as_it_should_be_and_a_signal_is_told_as_one() -> None:
     report = RunReport(_REAL, Phase.SUCCEEDED, _NOW, Counts(tags_planned=3, tags_pruned=2, tags_skipped=1))
     assert exit_of(report, gone_already=1) is Exit.DONE
+    # What was shown may all have come to be kept since: nothing is done then.
+    nothing = replace(report, counts=Counts(tags_planned=0))
+    assert (exit_of(nothing), exit_of(nothing, asked=3)) == (Exit.DONE, Exit.HELD_BACK)
     assert exit_of(replace(report, phase=Phase.INTERRUPTED), signalled=True) is Exit.INTERRUPTED

@@ -22,7 +22,7 @@ from registry_cleanup.ports import RunError
 
 _UID = "7a1c9c1e-0000-4000-8000-000000000001"
 _NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-_PLAN = Published(_UID, "ab" * 32, _NOW, {1: {2: Entry(1_700_000_000, 0), 3: Entry(1_700_000_001, 5)}})
+_PLAN = Published(_UID, "ab" * 32, _NOW, {1: {2: Entry(1_700_000_000, 0), 3: Entry(1_700_000_001, 0)}})
 
 
 @pytest.fixture
@@ -43,6 +43,11 @@ async def test_what_was_published_is_there_for_the_next_run_of_the_same_policy_o
     assert await LocalPlans(_UID, told.append, tmp_path).load() == _PLAN
     assert await LocalPlans("another", told.append, tmp_path).load() == nothing_published("another")
     assert told == []
+
+
+async def test_an_approval_does_not_outlive_its_run(store: LocalPlans) -> None:
+    await store.save(_PLAN.approve(_NOW))
+    assert await store.load() == _PLAN
 
 
 @pytest.mark.parametrize("place", [0, 31, 32, 40, -1], ids=["checksum", "its end", "magic", "hash", "last entry"])
@@ -185,11 +190,11 @@ def test_a_policy_is_held_by_one_process_and_others_are_told_by_which(store: Loc
 
 def test_two_policies_at_one_registry_do_not_meet(tmp_path: Path) -> None:
     first, second = LocalPlans("first", print, tmp_path), LocalPlans("second", print, tmp_path)
-    with first.held(_NOW), second.held(_NOW), first.registry_held("https://Registry.example.com", _NOW):
+    with first.held(_NOW), second.held(_NOW), first.registry_held("registry.example.com:443", _NOW):
         with second.registry_held("https://other.example.com", _NOW):
             pass
         with (
-            pytest.raises(CommandError, match=r"a policy at https://registry\.example\.com is being run"),
-            second.registry_held("https://registry.example.com", _NOW),
+            pytest.raises(CommandError, match=r"a policy at registry\.example\.com:443 is being run"),
+            second.registry_held("registry.example.com:443", _NOW),
         ):
             pass

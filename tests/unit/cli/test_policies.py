@@ -105,6 +105,17 @@ async def test_without_a_cluster_a_policy_has_the_same_uid_each_time_and_another
     assert first.uid == again.uid != other.uid
 
 
+async def test_without_a_cluster_the_same_name_at_another_registry_is_another_policy(tmp_path: Path) -> None:
+    session = await _session(None)
+    found = []
+    for host in ("staging", "production"):
+        spec = {**minimal_spec(), "registry": {"url": f"https://{host}.example.com"}}
+        file = _file(tmp_path, _resource(spec), namespace=None)
+        found.append((await load(session, file, None, ClusterOptions())).policy.uid)
+    # Else what was published for one would start the grace period of the other.
+    assert found[0] != found[1]
+
+
 async def test_a_file_that_was_read_from_a_cluster_keeps_its_uid_where_there_is_none(tmp_path: Path) -> None:
     session = await _session(None)
     file = tmp_path / "policy.json"

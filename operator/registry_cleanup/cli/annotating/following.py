@@ -10,7 +10,7 @@ from datetime import timedelta
 from registry_cleanup.cli.annotating.standing import exit_of
 from registry_cleanup.cli.annotating.target import Target
 from registry_cleanup.cli.exits import CommandError, Exit
-from registry_cleanup.cli.running.showing import tell
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.domain.duration import duration_text
 from registry_cleanup.domain.run import Phase
 from registry_cleanup.kube.api import APIError, NoAnswerError

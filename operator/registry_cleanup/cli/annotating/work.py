@@ -10,7 +10,7 @@ from registry_cleanup.cli.annotating.target import Target, opened
 from registry_cleanup.cli.asking import can_ask, says_yes
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.output.words import count
-from registry_cleanup.cli.running.showing import tell
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.clock import SystemClock
 from registry_cleanup.kube.spec import APPROVE_ANNOTATION, REQUEST_ANNOTATION
 from registry_cleanup.kube.status import PlanStatus, PolicyStatus

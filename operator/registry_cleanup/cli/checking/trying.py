@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import click
-
 from registry_cleanup.cli.bounds import bounds_here
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.files.policy_file import STDIN, read_one
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.duration import duration_text, parse_period
 from registry_cleanup.domain.policy import Policy
@@ -59,7 +58,7 @@ def try_names(
         yield _json(trials, document.name, document.namespace, place, instant)
         return
     for note in _notes(policy, trials, place, unit, assumed=repository is None):
-        click.echo(f"Note: {note}", err=True)
+        tell(f"Note: {note}")
     yield from _table(trials)
 
 

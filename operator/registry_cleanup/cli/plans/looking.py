@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-import click
-
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.plans.policies import Loaded
 from registry_cleanup.cli.plans.reports import CONFIG_MAPS_RULE
 from registry_cleanup.cli.running.local_plans import published_here
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.domain.published import Published
 from registry_cleanup.domain.run import RunOrder, Trigger
 from registry_cleanup.kube.plans import ConfigMapPlans
@@ -38,7 +37,7 @@ def check_in_use(session: Session, policy: ParsedPolicy, *, in_use: bool, otherw
         return
     if not in_use:
         warning = "images that run in the cluster are not protected here, and a plan's hash is not the operator's"
-        click.echo(f"Warning: --no-in-use: {warning}", err=True)
+        tell(f"Warning: --no-in-use: {warning}")
     elif session.cluster is None:
         message = (
             "the policy protects what a cluster uses, and there is no cluster to ask: name one with --kubeconfig or "
@@ -77,4 +76,4 @@ async def published_plan(session: Session, loaded: Loaded) -> Published | None:
 
 
 def _note(words: str) -> None:
-    click.echo(f"Note: {words}", err=True)
+    tell(f"Note: {words}")

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.output.printed import Printed
 from registry_cleanup.cli.plans.difference import Baseline, Difference, baseline_of, compare, planned
@@ -19,6 +17,7 @@ from registry_cleanup.cli.plans.reports import report_lines
 from registry_cleanup.cli.plans.summary import of_plan
 from registry_cleanup.cli.plans.waiting import as_published
 from registry_cleanup.cli.progress import progress
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.cli.working import told
 from registry_cleanup.domain.published import Published
 from registry_cleanup.domain.report import Line, read_report
@@ -103,9 +102,7 @@ async def _load(session: Session, asked: Asked) -> Loaded:
         means_it = asked.cluster.kubeconfig is not None or asked.cluster.context is not None
         if asked.filename is None or asked.differs or means_it:
             raise
-        click.echo(
-            f"Note: the kubeconfig's cluster does not answer ({error}), so the plan is made without it", err=True
-        )
+        tell(f"Note: the kubeconfig's cluster does not answer ({error}), so the plan is made without it")
     session.cluster = None
     return await load(session, asked.filename, asked.name, asked.cluster)
 
@@ -141,12 +138,12 @@ async def _baseline(session: Session, loaded: Loaded, status: PolicyStatus, publ
         raise CommandError("nothing to compare with", Exit.CLUSTER)
     plan = {"hash": status.plan.hash, "generatedAt": status.plan.generated_at}
     if status.plan.observed_generation != loaded.resource["metadata"]["generation"]:
-        click.echo("Note: the published plan is of an earlier spec of the policy", err=True)
+        tell("Note: the published plan is of an earlier spec of the policy")
     lines: list[Line] = []
     try:
         lines = await report_lines(session.cluster.api, loaded.resource, status)
     except CommandError as error:
-        click.echo(f"Note: tags that dropped out have no names here: {error}", err=True)
+        tell(f"Note: tags that dropped out have no names here: {error}")
     baseline = baseline_of(plan, published, lines)
     if not baseline.known:
         message = (

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-import click
 from pydantic import ValidationError
 
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.files.policy_file import read_one
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.cluster import default_namespace
 from registry_cleanup.kube.api import APIError, ForbiddenError, KubernetesAPI, NotThereError
 from registry_cleanup.kube.model import PolicySpec
@@ -104,6 +104,7 @@ async def _missing(api: KubernetesAPI, namespace: str, name: str, otherwise: str
 
 
 async def _from_file(session: Session, filename: Path, name: str | None, cluster: ClusterOptions) -> Loaded:
+    session.own_policy = True
     document = await asyncio.to_thread(read_one, filename, name, insecure=session.insecure)
     written = dict(document.body["metadata"])
     if cluster.namespace is not None and (own := written.get("namespace") or cluster.namespace) != cluster.namespace:
@@ -113,8 +114,7 @@ async def _from_file(session: Session, filename: Path, name: str | None, cluster
     resource, unreadable = await _namesake(session, namespace, written["name"])
     # Of a policy that was read from a cluster, the file knows the UID, too.
     known = resource["metadata"] if resource is not None else written if written.get("namespace") == namespace else {}
-    # Without a cluster the same policy has the same UID each time, and so its plan the same hash.
-    local = str(uuid5(NAMESPACE_URL, f"{GROUP}/{namespace}/{written['name']}"))
+    local = _own_uid(session, document.body, namespace, written["name"])
     metadata = {
         **written,
         "namespace": namespace,
@@ -126,8 +126,18 @@ async def _from_file(session: Session, filename: Path, name: str | None, cluster
     policy = _parsed(session, document.file, {**document.body, "metadata": metadata})
     if resource is not None and (fields := _differing(document.body, resource)):
         told = f"{document.file} differs from policy {namespace}/{policy.name} of the cluster in {', '.join(fields)}"
-        click.echo(f"Note: {told}; the file holds here", err=True)
+        tell(f"Note: {told}; the file holds here")
     return Loaded(policy, document.file, resource, document.body.get("spec") or {}, unreadable)
+
+
+def _own_uid(session: Session, body: Mapping[str, Any], namespace: str, name: str) -> str:
+    """Return the UID of a policy that no cluster knows: the same each time, and so its plan has the same hash.
+
+    Another one at another registry: what was published for that starts no grace period here.
+    """
+    cluster = "" if session.cluster is None else session.cluster.server
+    registry = (body.get("spec") or {}).get("registry") or {}
+    return str(uuid5(NAMESPACE_URL, f"{GROUP}/{namespace}/{name}@{registry.get('url') or cluster}"))
 
 
 async def _namesake(session: Session, namespace: str, name: str) -> tuple[Mapping[str, Any] | None, bool]:
@@ -140,7 +150,7 @@ async def _namesake(session: Session, namespace: str, name: str) -> tuple[Mappin
         return None, False
     except ForbiddenError:
         told = f"you may not read policies in namespace {namespace}, so a policy {name} there cannot be compared"
-        click.echo(f"Note: {told}, and the plan's hash may not be the operator's; needed: {_RULE}", err=True)
+        tell(f"Note: {told}, and the plan's hash may not be the operator's; needed: {_RULE}")
         return None, True
 
 

@@ -7,7 +7,7 @@ import secrets
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -26,19 +26,25 @@ from registry_cleanup.cli.running.showing import (
     print_document,
     show_outcomes,
     show_plan,
-    tell,
 )
 from registry_cleanup.cli.running.still import PolicyFile, StillWanted, is_live
 from registry_cleanup.cli.running.stopping import Stopping
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.cli.working import work
 from registry_cleanup.clock import SystemClock
+from registry_cleanup.domain.policy import RepositoryGlob
 from registry_cleanup.domain.run import Phase, RunOrder, RunReport, Trigger
 from registry_cleanup.domain.tenancy import PLAN_ONLY
+from registry_cleanup.domain.trust import Endpoint
 from registry_cleanup.kube.api import APIError, right_to_policies
 from registry_cleanup.kube.spec import ParsedPolicy
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
 from registry_cleanup.session import Session, open_session
 from registry_cleanup.settings import Settings, read_settings
+
+# Nobody in the cluster knows of this run: it gives way to every policy that prunes there.
+_YOUNGEST = datetime.max.replace(tzinfo=UTC)
+_ANSWER_WITHIN = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,8 @@ class _Plan:
         past: what was known before.
         file: how it was before anything was read.
         memory: of the last run, with the spec of this one.
+        server: of the cluster that was looked at; None where there is none.
+        made: when it was shown, aware.
     """
 
     policy: ParsedPolicy
@@ -87,6 +95,8 @@ class _Plan:
     past: Past
     file: PolicyFile
     memory: Memory
+    server: str | None
+    made: datetime
 
     @property
     def hash(self) -> str | None:
@@ -118,8 +128,8 @@ def run(call: Call) -> Exit:
             # Whoever is asked has to see it, wherever the result goes.
             show_plan(plan.shown, to_stderr=call.as_json or (call.asks and not sys.stdout.isatty()))
             hold = hold_of(plan.policy, plan.report, call.wish, plan.past, withheld=_withheld(settings))
-            if hold is None and call.asks and not says_yes(_question(plan)):
-                hold = Hold("Nothing was pruned: the answer was not yes.")
+            if hold is None and call.asks:
+                hold = _answer(plan)
         except KeyboardInterrupt as error:
             raise _nothing_pruned("Ctrl-C") from error
         except BrokenPipeError:
@@ -133,8 +143,25 @@ def run(call: Call) -> Exit:
         # Whoever answered has seen no limit that speaks against it, so that none is approved with it.
         exceeded = plan.report.waiting is not None and bool(plan.report.waiting.exceeded)
         approval = plan.hash if call.asks and not exceeded else call.wish.approve
-        stack.enter_context(plan.store.registry_held(plan.policy.registry.url or "OpenShift", _now()))
+        stack.enter_context(plan.store.registry_held(_registry(plan), _now()))
         return _prune(call, settings, plan, approval)
+
+
+def _registry(plan: _Plan) -> str:
+    """Return the one name of a registry, however its address is written."""
+    url = plan.policy.registry.url
+    return f"OpenShift at {plan.server}" if url is None else Endpoint.of(url).server
+
+
+def _answer(plan: _Plan) -> Hold | None:
+    """Ask; return why nothing is pruned."""
+    if not says_yes(_question(plan)):
+        return Hold("Nothing was pruned: the answer was not yes.")
+    if _now() - plan.made > _ANSWER_WITHIN:
+        # By now more may have waited for long enough than was shown.
+        minutes = _ANSWER_WITHIN.total_seconds() / 60
+        return Hold(f"Nothing was pruned: the plan was shown more than {minutes:.0f} minutes ago. Look at it anew.")
+    return None
 
 
 # The plan
@@ -146,11 +173,11 @@ async def _planned(call: Call, settings: Settings, stack: ExitStack) -> _Plan:
     stopping = Stopping(tell)
     try:
         with stopping.listening():
-            async with open_session(settings, call.login, call.cluster, needs_cluster=False) as session:
+            async with open_session(settings, call.login, call.cluster, needs_cluster=False, prunes=True) as session:
+                server = _server(session)
                 loaded = await load(session, call.file, call.name, call.cluster)
                 await _refuse_live(session, loaded)
-                # Nobody in the cluster knows of this run: it gives way to every policy that prunes there.
-                policy = replace(loaded.policy, created=session.clock.now())
+                policy = replace(loaded.policy, created=_YOUNGEST)
                 store = LocalPlans(policy.uid, tell)
                 stack.enter_context(store.held(session.clock.now()))
                 memory = store.memory()
@@ -160,7 +187,9 @@ async def _planned(call: Call, settings: Settings, stack: ExitStack) -> _Plan:
                 report = await session.run(policy, order, store, follow=progress())
     except asyncio.CancelledError as error:
         raise _nothing_pruned(stopping.signal or "Ctrl-C") from error
-    plan = _Plan(policy, loaded.where, store, report, past, file, replace(memory, spec=spec))
+    if stopping.signal is not None:  # whatever took the cancellation for its own
+        raise _nothing_pruned(stopping.signal)
+    plan = _Plan(policy, loaded.where, store, report, past, file, replace(memory, spec=spec), server, _now())
     if fewer_references(report, past) is None:
         plan = replace(plan, memory=replace(plan.memory, references=plan.references))
     if report.plan is None:
@@ -191,6 +220,10 @@ async def _refuse_live(session: Session, loaded: Loaded) -> None:
         raise CommandError("nothing was done: the policy has suspend: true, so it does not run", Exit.HELD_BACK)
 
 
+def _server(session: Session) -> str | None:
+    return None if session.cluster is None else session.cluster.server
+
+
 def _order(session: Session, policy: ParsedPolicy, memory: Memory, *, plan_only: bool) -> RunOrder:
     now = session.clock.now()
     return RunOrder(
@@ -212,6 +245,8 @@ def _question(plan: _Plan) -> str:
     tags, repositories = going_now(plan.policy, report), _repositories(plan)
     upto = "up to " if report.waiting is not None and report.waiting.exceeded else ""
     where = plan.policy.registry.url or "OpenShift's registry"
+    if plan.server is not None and plan.policy.policy.in_use.enabled:
+        tell(f"What the cluster at {plan.server} uses is kept, and of no other.")
     return f"Prune {upto}{count(tags, 'tag')} in {count(repositories, 'repository', 'repositories')} of {where}?"
 
 
@@ -240,6 +275,7 @@ def _withheld(settings: Settings) -> str | None:
 def _prune(call: Call, settings: Settings, plan: _Plan, approval: str | None) -> Exit:
     """Prune what both plans contain, and tell what became of it, whatever goes wrong on the way."""
     outcomes = Outcomes()
+    asked = going_now(plan.policy, plan.report)
     plan.store.content = b""  # from now on that of this run, or of none
     stopping = Stopping(tell)
     try:
@@ -252,7 +288,7 @@ def _prune(call: Call, settings: Settings, plan: _Plan, approval: str | None) ->
             raise CommandError("ended by Ctrl-C", Exit.INTERRUPTED) from error
         raise
     shown = plan.shown_after(report)
-    code = exit_of(report, signalled=stopping.signal is not None, gone_already=outcomes.gone_already)
+    code = exit_of(report, signalled=stopping.signal is not None, gone_already=outcomes.gone_already, asked=asked)
     with concluded(ending(report), code):
         if call.as_json:
             print_document(shown)
@@ -264,10 +300,13 @@ def _prune(call: Call, settings: Settings, plan: _Plan, approval: str | None) ->
 async def _pruned(
     call: Call, settings: Settings, plan: _Plan, approval: str | None, stopping: Stopping, outcomes: Outcomes
 ) -> RunReport:
-    policy = plan.policy
+    policy = _as_shown(plan)
     try:
         with stopping.listening():
-            async with open_session(settings, call.login, call.cluster, needs_cluster=False) as session:
+            async with open_session(settings, call.login, call.cluster, needs_cluster=False, prunes=True) as session:
+                if _server(session) != plan.server:
+                    message = "the kubeconfig names another cluster than when the plan was made; nothing was pruned"
+                    raise CommandError(message, Exit.CLUSTER)
                 api = session.cluster.api if session.cluster is not None else None
                 order = replace(
                     _order(session, policy, plan.memory, plan_only=False),
@@ -288,9 +327,19 @@ async def _pruned(
         if stopping.given_up:
             message = "ended at once: what was sent last to the registry was not verified; the tags above are done"
             raise CommandError(message, Exit.INTERRUPTED) from error
+        if outcomes.lines():
+            raise CommandError(f"ended by {stopping.signal or 'Ctrl-C'}; see above", Exit.INTERRUPTED) from error
         raise _nothing_pruned(stopping.signal or "Ctrl-C") from error
     plan.store.remember(replace(plan.memory, references=plan.references, next_repository=report.next_repository))
     return report
+
+
+def _as_shown(plan: _Plan) -> ParsedPolicy:
+    """Return the policy without repositories that could not be read for the plan: nobody saw what would go there."""
+    unread = {line["repository"] for line in plan.shown.lines if line["type"] == "incomplete"}
+    selector = plan.policy.policy.repositories
+    exclude = (*selector.exclude, *(RepositoryGlob(name) for name in sorted(unread)))
+    return replace(plan.policy, policy=replace(plan.policy.policy, repositories=replace(selector, exclude=exclude)))
 
 
 def _nothing_pruned(signal: str) -> CommandError:

@@ -190,13 +190,14 @@ def fewer_references(report: RunReport, past: Past) -> str | None:
     return f"only {now.references} references are in use, fewer than half of the {past.references} of the last look"
 
 
-def exit_of(report: RunReport, *, signalled: bool = False, gone_already: int = 0) -> Exit:
+def exit_of(report: RunReport, *, signalled: bool = False, gone_already: int = 0, asked: int = 0) -> Exit:
     """Return the exit code of a run.
 
     Args:
         report: of it.
         signalled: whether a person stopped it.
         gone_already: planned tags that somebody else had taken away: as they should be.
+        asked: number of tags that were to go by the plan that was shown, of which all may have come to be kept.
     """
     reasons = {failure.reason for failure in report.failures}
     match report.phase:
@@ -207,7 +208,8 @@ def exit_of(report: RunReport, *, signalled: bool = False, gone_already: int = 0
         case Phase.FAILED | Phase.PARTIAL | Phase.RUNNING:
             return _failed(report, reasons)
         case Phase.SUCCEEDED:
-            held = not report.order.plan_only and report.counts.tags_skipped > gone_already
+            kept = asked > 0 and not report.counts.tags_planned
+            held = not report.order.plan_only and (report.counts.tags_skipped > gone_already or kept)
             return Exit.HELD_BACK if held else Exit.DONE
 
 

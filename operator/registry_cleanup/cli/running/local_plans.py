@@ -86,7 +86,8 @@ class LocalPlans(PlanStore):
 
     @override
     async def save(self, published: Published) -> None:
-        content = encode(published)
+        # What a person approved they approved for this run, which holds it in memory: the next one asks anew.
+        content = encode(published.unapproved())
         await asyncio.to_thread(self._write, PLAN_FILE, hashlib.sha256(content).digest() + content)
 
     @override
@@ -120,7 +121,7 @@ class LocalPlans(PlanStore):
     @contextmanager
     def registry_held(self, registry: str, now: datetime) -> Iterator[None]:
         """Have a registry to oneself: of two that prune there, each would count on what the other takes away."""
-        name = hashlib.sha256(registry.lower().encode()).hexdigest()[:32]
+        name = hashlib.sha256(registry.encode()).hexdigest()[:32]
         with _locked(self.folder.parent / _REGISTRIES / name, f"a policy at {registry}", now):
             yield
 

@@ -18,6 +18,7 @@ from registry_cleanup.cli.output.words import safe
 from registry_cleanup.cli.plans.findings import Show, View
 from registry_cleanup.cli.plans.summary import of_plan
 from registry_cleanup.cli.plans.waiting import as_published
+from registry_cleanup.cli.telling import tell
 from registry_cleanup.domain.report import Line, read_report
 from registry_cleanup.domain.run import Phase, RunReport
 from registry_cleanup.kube.spec import ParsedPolicy
@@ -62,12 +63,6 @@ class Shown:
     def _file(self) -> str:
         # Standard input is not there a second time.
         return "FILE" if self.where == STDIN else shlex.quote(self.where)
-
-
-def tell(words: str) -> None:
-    """Tell a person something that is no result."""
-    # Names come from registries and clusters.
-    click.echo("\n".join(map(safe, words.split("\n"))), err=True)
 
 
 def ending(report: RunReport) -> str:

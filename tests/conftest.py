@@ -39,6 +39,8 @@ def pytest_sessionstart() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    # Where a shell starts this in the background, Ctrl-C is ignored, and would be by every program that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
@@ -23,6 +22,7 @@ from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy
 from registry_cleanup.narrator import Narrator
 from registry_cleanup.places import Seat
 from registry_cleanup.ports import InterruptedRunError, RunError
+from registry_cleanup.runner import new_run_id
 from registry_cleanup.standing import Standing
 
 _log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class PolicyTask:
     async def _run(self, policy: ParsedPolicy, asked: Due, seat: Seat) -> None:
         standing, now = self.standing, self._now()
         order = RunOrder(
-            f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+            new_run_id(now),
             asked.trigger,
             asked.plan_only,
             now,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
@@ -37,6 +38,11 @@ _SKEWED = Failure(
     "trusted; nothing was pruned: synchronise them",
     blocks=True,
 )
+
+
+def new_run_id(start: datetime) -> str:
+    """Return the name of a run that begins at `start`: it sorts by time, and no two are the same."""
+    return f"{start:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 class Runner:

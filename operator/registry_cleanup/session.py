@@ -102,6 +102,8 @@ class Session:
         self._prunes = prunes
         self.clock = SystemClock()
         self.cluster = cluster
+        # What was read for one question is not read again for the next one of the same seconds.
+        self._live = LivePolicies(self._policies, parse_policy, self.clock)
         self.notes: list[str] = []
         self.own_policy = False
         self._settings = settings
@@ -221,12 +223,21 @@ class Session:
         date = await self.cluster.api.date()
         return None if date is None else date - self.clock.now()
 
+    async def _policies(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield all policies of the cluster; none where it does not serve them."""
+        if self.cluster is None:
+            return
+        try:
+            async for body in all_policies(self.cluster.raw):
+                yield body
+        except NotThereError:
+            return
+
     async def live(self, since: datetime | None = None) -> Sequence[ParsedPolicy]:
         """Return the policies that prune in the cluster; raise `APIError` where they cannot be read."""
         if self.cluster is None:
             return ()
-        raw = self.cluster.raw
-        return await LivePolicies(lambda: _policies(raw), parse_policy, self.clock).read(since)
+        return await self._live.read(since)
 
     async def examine(
         self,
@@ -260,13 +271,12 @@ class Session:
     def _rivals(self, policy: ParsedPolicy, order: RunOrder) -> Rivals:
         if self.cluster is None:
             return NoRivals()
-        raw, api = self.cluster.raw, self.cluster.api
-        live = LivePolicies(lambda: _policies(raw), parse_policy, self.clock)
+        api = self.cluster.api
         since = None if order.plan_only else order.start
 
         async def read() -> Sequence[ParsedPolicy]:
             try:
-                return await live.read(since)
+                return await self.live(since)
             except ForbiddenError:
                 # Who only looks may well be told without: nothing is pruned by it.
                 if self._prunes or not order.plan_only:
@@ -321,12 +331,3 @@ def _streams(login: PersonalLogin, house: KubeconfigLogin) -> OpenStreams:
         yield Streams(house.client, Subject.user(await house.user()), login.known_as)
 
     return opened
-
-
-async def _policies(raw: RawAPI) -> AsyncIterator[dict[str, Any]]:
-    """Yield all policies of the cluster; none where it does not serve them."""
-    try:
-        async for body in all_policies(raw):
-            yield body
-    except NotThereError:
-        return

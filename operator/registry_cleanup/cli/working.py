@@ -23,7 +23,6 @@ _OF_THE_CLUSTER = frozenset(
         "InUseUnknown",
         "NoCluster",
         "NoInternalRegistry",
-        "NoToken",
         "OtherCluster",
         "PlanStoreForbidden",
         "PlanStoreTaken",

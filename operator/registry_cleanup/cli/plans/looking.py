@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.plans.policies import Loaded
@@ -15,6 +14,7 @@ from registry_cleanup.domain.run import RunOrder, Trigger
 from registry_cleanup.kube.plans import ConfigMapPlans
 from registry_cleanup.kube.spec import ParsedPolicy
 from registry_cleanup.ports import RunError
+from registry_cleanup.runner import new_run_id
 from registry_cleanup.session import Session
 
 # What is published is good to know, but no reason to wait for minutes.
@@ -24,7 +24,7 @@ _PUBLISHED_WITHIN = 10.0
 def order_to_plan(session: Session) -> RunOrder:
     """Return the order of a run that only plans, now."""
     now = session.clock.now()
-    return RunOrder(f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", Trigger.REQUEST, plan_only=True, start=now)
+    return RunOrder(new_run_id(now), Trigger.REQUEST, plan_only=True, start=now)
 
 
 def check_in_use(session: Session, policy: ParsedPolicy, *, in_use: bool, otherwise: str) -> None:

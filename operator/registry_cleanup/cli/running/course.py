@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ from registry_cleanup.domain.trust import Endpoint
 from registry_cleanup.kube.api import APIError, right_to_policies
 from registry_cleanup.kube.spec import ParsedPolicy
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
+from registry_cleanup.runner import new_run_id
 from registry_cleanup.session import Session, open_session
 from registry_cleanup.settings import Settings, read_settings
 
@@ -227,7 +227,7 @@ def _server(session: Session) -> str | None:
 def _order(session: Session, policy: ParsedPolicy, memory: Memory, *, plan_only: bool) -> RunOrder:
     now = session.clock.now()
     return RunOrder(
-        f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+        new_run_id(now),
         Trigger.REQUEST,
         plan_only,
         now,

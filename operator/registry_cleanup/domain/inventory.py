@@ -41,6 +41,8 @@ class Manifest:
         keep: what the mark `registrycleanup.dev/keep` says, if the manifest (annotation) or the config (label) bears
             it and was read anyway.
         read: whether the manifest itself was read, and not only what it is.
+        inferred: whether `created` is what the config or the platforms tell, since the manifest itself does not.
+        annotated: where its config was read, what `keep` would be without.
     """
 
     digest: Digest
@@ -52,6 +54,8 @@ class Manifest:
     blobs: tuple[Blob, ...] = ()
     keep: str | None = None
     read: bool = True
+    inferred: bool = False
+    annotated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,11 @@ def merged(first: Inventory, closer: Inventory) -> Inventory:
             manifests[digest] = manifest
         elif second.created is None or second.keep is None:
             created, keep = second.created or manifest.created, second.keep or manifest.keep
-            manifests[digest] = replace(second, created=created, keep=keep, blobs=second.blobs or manifest.blobs)
+            inferred, annotated = second.inferred or manifest.inferred, second.annotated or manifest.annotated
+            blobs = second.blobs or manifest.blobs
+            manifests[digest] = replace(
+                second, created=created, keep=keep, blobs=blobs, inferred=inferred, annotated=annotated
+            )
     listed = {*first.tags, *first.unresolved, *first.dangling}
     return replace(
         first,
@@ -171,7 +175,7 @@ def _facts(there: Inventory, wanted: Needs) -> dict[Digest, Manifest]:
             if not read and manifest.format is not Format.INDEX:
                 facts[digest] = Manifest(digest, manifest.format, read=False)
             else:
-                facts[digest] = manifest if dated else replace(manifest, created=None)
+                facts[digest] = manifest if dated else _undated(manifest)
 
     def named(tags: Collection[str]) -> set[Digest]:
         return {there.tags[tag] for tag in tags if tag in there.tags}
@@ -190,6 +194,14 @@ def _facts(there: Inventory, wanted: Needs) -> dict[Digest, Manifest]:
     know(indexes(read | resolved), dated=False, read=True)
     know(dated | descendants(dated, there.manifests), dated=True, read=True)
     return facts
+
+
+def _undated(manifest: Manifest) -> Manifest:
+    """Return what the manifest alone says, where it was not worth a request for its config."""
+    if not manifest.inferred:
+        return manifest
+    keep = manifest.keep if manifest.format is Format.INDEX else manifest.annotated
+    return replace(manifest, created=None, keep=keep, inferred=False, annotated=None)
 
 
 def _as_a_stream_tells(situation: Situation, wanted: Needs) -> Inventory:

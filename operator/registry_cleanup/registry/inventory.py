@@ -243,7 +243,7 @@ class _Gathering:
             dates = filter(None, map(self._dated_before, self._documents[index].platforms))
             newest = max(dates, default=None)
             if newest is not None and newest >= after:
-                self._manifests[index] = replace(self._manifests[index], created=newest)
+                self._manifests[index] = replace(self._manifests[index], created=newest, inferred=True)
                 del self._undated[index], self._next_level[index]
 
     async def platforms_wanted(self) -> list[Digest]:
@@ -296,7 +296,7 @@ class _Gathering:
         """Return all that was found."""
         for digest in self._undated:
             if self._manifests[digest].format is Format.INDEX:
-                self._manifests[digest] = replace(self._manifests[digest], created=self._newest(digest))
+                self._manifests[digest] = replace(self._manifests[digest], created=self._newest(digest), inferred=True)
         facts = {**self._known, **self._manifests}
         return Inventory(self._repository, self._tags, unresolved, frozenset(self._dangling), facts)
 
@@ -354,7 +354,9 @@ class _Gathering:
     def _date(self, manifest: Manifest, config: Config) -> None:
         """Take note of what the config of an image says."""
         keep = either_mark(manifest.keep, config.keep)
-        self._manifests[manifest.digest] = replace(manifest, created=config.created, keep=keep)
+        self._manifests[manifest.digest] = replace(
+            manifest, created=config.created, keep=keep, inferred=True, annotated=manifest.keep
+        )
 
     def _dated_before(self, digest: Digest) -> datetime | None:
         """Return the date that is known of `digest` without asking."""

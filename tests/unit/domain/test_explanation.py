@@ -304,6 +304,28 @@ def test_what_is_read_besides_decides_nothing() -> None:
     assert told(what, there, "old").line["reason"] == "MinimumTags"
 
 
+def test_a_manifest_that_dates_itself_needs_no_config_for_it() -> None:
+    itself, by_config = image("a", 40), replace(image("b", 40), inferred=True)
+    known = Situation(
+        policy(rule(most_recent=1, order_by=OrderBy.SEM_VER)),
+        inventory({"1.0.0": itself, "2.0.0": by_config}),
+        DeletionUnit.TAG,
+        NOW,
+    )
+    read = as_read(known).inventory.manifests
+    assert {m.digest: m.created for m in read.values()} == {itself.digest: itself.created, by_config.digest: None}
+
+
+def test_a_mark_in_a_config_keeps_only_where_the_config_was_read_anyway() -> None:
+    marked = replace(image("a", 40, keep="true"), inferred=True)
+    there = inventory({"1.0.0": marked, "2.0.0": image("b", 40)})
+    by_version = Situation(policy(rule(most_recent=1, order_by=OrderBy.SEM_VER)), there, DeletionUnit.TAG, NOW)
+    assert as_read(by_version).plan().going_tags() == {"1.0.0"}
+    assert as_read(replace(by_version, policy=policy(rule(days=30)))).plan().going_tags() == {"2.0.0"}
+    annotated = inventory({"1.0.0": replace(marked, annotated="true"), "2.0.0": image("b", 40)})
+    assert as_read(replace(by_version, inventory=annotated)).plan().going_tags() == set()
+
+
 def test_a_pattern_that_keeps_thousands_is_not_read_through() -> None:
     there = inventory({}, unresolved=["build-1", *(f"v{number}" for number in range(5000))])
     planned = Situation(policy(rule(days=5), keep_tags=["v.*"]), there, DeletionUnit.TAG, NOW)

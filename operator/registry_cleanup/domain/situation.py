@@ -124,10 +124,11 @@ def merged(first: Inventory, closer: Inventory) -> Inventory:
         second = closer.manifests.get(digest)
         if second is None or (manifest.read and not second.read):
             manifests[digest] = manifest
-        elif second.created is None or second.keep is None:
+        elif not second.inferred:
+            # Where it was, the closer look also went through the platforms that the first one could leave unread.
             created, keep = second.created or manifest.created, second.keep or manifest.keep
-            inferred, annotated = second.inferred or manifest.inferred, second.annotated or manifest.annotated
             blobs = second.blobs or manifest.blobs
+            inferred, annotated = manifest.inferred, manifest.annotated
             manifests[digest] = replace(
                 second, created=created, keep=keep, blobs=blobs, inferred=inferred, annotated=annotated
             )

@@ -18,7 +18,7 @@ from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.ownership import PROTECTED_TAGS
 from registry_cleanup.domain.policy import Policy
 from registry_cleanup.domain.published import nothing_published
-from registry_cleanup.domain.situation import Situation, as_read
+from registry_cleanup.domain.situation import Situation, as_read, merged
 from registry_cleanup.domain.verdict import KeepReason
 from tests.support.builders import (
     NOW,
@@ -267,6 +267,15 @@ def test_the_date_of_an_index_that_one_platform_showed_to_be_young_is_read_anew(
     there = inventory({"multi": index("multi", ["a", "b"], 1), "old": image("c", 40)})
     planned = Situation(policy(rule(days=30)), there, DeletionUnit.TAG, NOW)
     assert closer_look(planned, planned.needs(), []).dated == {"multi"}
+
+
+def test_an_index_of_which_one_platform_was_young_and_another_has_no_date_has_none() -> None:
+    settled = inventory({"multi": replace(index("multi", ["a", "b"], 1), inferred=True)}, image("a", 1))
+    whole = inventory(
+        {"multi": replace(index("multi", ["a", "b"], None), inferred=True)}, image("a", 1), image("b", None)
+    )
+    assert merged(settled, whole).manifests[digest("multi")].created is None
+    assert merged(whole, settled).manifests[digest("multi")].created == ago(1)
 
 
 def test_what_could_not_be_planned_without_reading_more_is_not_told() -> None:

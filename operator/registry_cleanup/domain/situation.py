@@ -192,9 +192,42 @@ def _facts(there: Inventory, wanted: Needs) -> dict[Digest, Manifest]:
     if wanted.image_ids:
         # The configs of all platforms are looked at.
         know(descendants(read | dated | resolved, there.manifests), dated=False, read=True)
-    know(indexes(read | resolved), dated=False, read=True)
-    know(dated | descendants(dated, there.manifests), dated=True, read=True)
+    know(indexes(read | resolved | dated), dated=False, read=True)
+    firsts, young = _settled(there, dated, wanted.young_after)
+    whole = dated - young.keys()
+    know(dated | firsts | descendants(whole, there.manifests), dated=True, read=True)
+    facts |= {index: replace(there.manifests[index], created=date, inferred=True) for index, date in young.items()}
     return facts
+
+
+def _settled(
+    there: Inventory, dated: Collection[Digest], after: datetime | None
+) -> tuple[set[Digest], dict[Digest, datetime]]:
+    """Return what is looked at of indexes first, and the dates of those that this shows to be young.
+
+    As `registry.inventory` goes about it: the first platform of each, and what has a date anyway.
+    """
+    known = {digest: m for digest in dated if (m := there.manifests.get(digest)) is not None}
+    pending = {digest: m for digest, m in known.items() if m.format is Format.INDEX and m.inferred}
+    firsts = {m.children[0] for m in pending.values() if m.children} & there.manifests.keys()
+    if after is None:
+        return set(), {}
+    for first in firsts:
+        known[first] = manifest = there.manifests[first]
+        if manifest.format is Format.INDEX and manifest.inferred:
+            pending.setdefault(first, manifest)
+    dates = {digest: m.created for digest, m in known.items() if digest not in pending}
+    young: dict[Digest, datetime] = {}
+    while settled := {
+        index: newest
+        for index, manifest in pending.items()
+        if index not in young
+        and (newest := max(filter(None, map(dates.get, manifest.children)), default=None)) is not None
+        and newest >= after
+    }:
+        young |= settled
+        dates |= settled
+    return firsts, young
 
 
 def _undated(manifest: Manifest) -> Manifest:

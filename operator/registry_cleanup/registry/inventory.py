@@ -239,10 +239,15 @@ class _Gathering:
 
     def settle_young(self, after: datetime) -> None:
         """Be content with the dates of those indexes of which one platform is younger than any rule lets go."""
-        for index in tuple(self._next_level):
-            dates = filter(None, map(self._dated_before, self._documents[index].platforms))
-            newest = max(dates, default=None)
-            if newest is not None and newest >= after:
+        # One that is settled may settle what lists it, in whichever order they were read.
+        while young := {
+            index: newest
+            for index in self._next_level
+            if (newest := max(filter(None, map(self._dated_before, self._documents[index].platforms)), default=None))
+            is not None
+            and newest >= after
+        }:
+            for index, newest in young.items():
                 self._manifests[index] = replace(self._manifests[index], created=newest, inferred=True)
                 del self._undated[index], self._next_level[index]
 

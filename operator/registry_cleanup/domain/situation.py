@@ -14,7 +14,7 @@ from registry_cleanup.domain.ownership import needs
 from registry_cleanup.domain.plan import RepositoryPlan, conflicting, plan_repository
 from registry_cleanup.domain.policy import Policy, TagDate
 from registry_cleanup.domain.reference import Digest
-from registry_cleanup.domain.structure import descendants
+from registry_cleanup.domain.structure import descendants, young_by_a_platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,27 +207,17 @@ def _settled(
 
     As `registry.inventory` goes about it: the first platform of each, and what has a date anyway.
     """
+    if after is None:
+        return set(), {}
     known = {digest: m for digest in dated if (m := there.manifests.get(digest)) is not None}
     pending = {digest: m for digest, m in known.items() if m.format is Format.INDEX and m.inferred}
     firsts = {m.children[0] for m in pending.values() if m.children} & there.manifests.keys()
-    if after is None:
-        return set(), {}
     for first in firsts:
         known[first] = manifest = there.manifests[first]
         if manifest.format is Format.INDEX and manifest.inferred:
             pending.setdefault(first, manifest)
     dates = {digest: m.created for digest, m in known.items() if digest not in pending}
-    young: dict[Digest, datetime] = {}
-    while settled := {
-        index: newest
-        for index, manifest in pending.items()
-        if index not in young
-        and (newest := max(filter(None, map(dates.get, manifest.children)), default=None)) is not None
-        and newest >= after
-    }:
-        young |= settled
-        dates |= settled
-    return firsts, young
+    return firsts, young_by_a_platform({index: m.children for index, m in pending.items()}, dates.get, after)
 
 
 def _undated(manifest: Manifest) -> Manifest:

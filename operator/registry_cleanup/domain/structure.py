@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
 
 from registry_cleanup.domain.inventory import Manifest
 from registry_cleanup.domain.reference import Digest
@@ -91,3 +92,27 @@ def parents_first(digests: Iterable[Digest], manifests: Mapping[Digest, Manifest
             others.append(digest)
     # A parent lists its child and all that the child lists, so it always has more below it.
     return sorted(below, key=lambda digest: (-below[digest], digest)) + sorted(others)
+
+
+def young_by_a_platform(
+    platforms: Mapping[Digest, Collection[Digest]], date_of: Callable[[Digest], datetime | None], after: datetime
+) -> dict[Digest, datetime]:
+    """Return the indexes of which a platform was created at `after` or later, with the newest date that shows it.
+
+    One that is found young may show the same of what lists it, in whichever order they come.
+
+    Args:
+        platforms: what each index lists.
+        date_of: tells the dates that are known of platforms.
+        after: since when whatever was created is young.
+    """
+    young: dict[Digest, datetime] = {}
+    while found := {
+        index: newest
+        for index, listed in platforms.items()
+        if index not in young
+        and (newest := max(filter(None, (young.get(d) or date_of(d) for d in listed)), default=None)) is not None
+        and newest >= after
+    }:
+        young |= found
+    return young

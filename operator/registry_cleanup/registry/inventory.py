@@ -11,6 +11,7 @@ from registry_cleanup.concurrency import for_each
 from registry_cleanup.domain.course import Reading
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest, Needs
 from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.structure import young_by_a_platform
 from registry_cleanup.ports import RunError
 from registry_cleanup.registry.client import Descriptor, RegistryClient
 from registry_cleanup.registry.errors import (
@@ -239,17 +240,10 @@ class _Gathering:
 
     def settle_young(self, after: datetime) -> None:
         """Be content with the dates of those indexes of which one platform is younger than any rule lets go."""
-        # One that is settled may settle what lists it, in whichever order they were read.
-        while young := {
-            index: newest
-            for index in self._next_level
-            if (newest := max(filter(None, map(self._dated_before, self._documents[index].platforms)), default=None))
-            is not None
-            and newest >= after
-        }:
-            for index, newest in young.items():
-                self._manifests[index] = replace(self._manifests[index], created=newest, inferred=True)
-                del self._undated[index], self._next_level[index]
+        platforms = {index: self._documents[index].platforms for index in self._next_level}
+        for index, newest in young_by_a_platform(platforms, self._dated_before, after).items():
+            self._manifests[index] = replace(self._manifests[index], created=newest, inferred=True)
+            del self._undated[index], self._next_level[index]
 
     async def platforms_wanted(self) -> list[Digest]:
         """Go one level down; return the platforms there, each once, that have to be read."""

@@ -1,5 +1,6 @@
 """Fixtures for the real parts, and the logs of those parts kept when a test fails."""
 
+import itertools
 import re
 import shutil
 import signal
@@ -13,7 +14,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.controlplane import ControlPlane, control_plane
 from tests.support.crane import Crane
+from tests.support.kubelet import Kubelet, distribution_image, kubelet, shell_image, unavailable
 from tests.support.registries import RegistryServer, Version, distribution
+from tests.support.spaces import IMAGES, SHELL, Space, space
 
 # The same examples each time: a failure is a change of the code, not of the day. `make test-thorough` asks for the
 # profile `thorough` with hypothesis' own option, --hypothesis-profile.
@@ -29,6 +32,7 @@ settings.register_profile("thorough", settings.get_profile("quick"), max_example
 settings.load_profile("quick")
 
 _KEPT_LOGS = Path(__file__).parent.parent / "test-logs"
+_spaces = itertools.count(1)
 _session_folders = pytest.StashKey[list[Path]]()
 
 
@@ -52,6 +56,30 @@ def plane(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config)
         yield running
     # Some hundred megabytes of etcd's, which pytest would keep for the next runs.
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Kubelet]:
+    """One node that runs pods, on a control plane of its own with a controller manager."""
+    if reason := unavailable():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("node")
+    pytestconfig.stash.setdefault(_session_folders, []).append(folder)
+    images = {IMAGES["2"]: distribution_image("2"), IMAGES["3"]: distribution_image("3"), SHELL: shell_image()}
+    with (
+        control_plane(folder / "plane", controller_manager=True, admit_service_accounts=True) as plane,
+        kubelet(plane, folder / "kubelet", images) as running,
+    ):
+        yield running
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def place(node: Kubelet, request: pytest.FixtureRequest) -> Iterator[Space]:
+    """Make a namespace of the test's own on the node."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
+    with space(node, f"{name}-{next(_spaces)}") as made:
+        yield made
 
 
 @pytest.fixture

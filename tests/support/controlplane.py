@@ -1,7 +1,8 @@
 """A Kubernetes control plane on loopback: etcd, kube-apiserver and, when asked for, kube-controller-manager.
 
-No kubelet runs, so nothing ever starts a pod. Without kube-controller-manager a namespace's deletion never
-finishes and no Deployment makes pods: use a fresh namespace per test and do not wait for its end.
+Nothing starts a pod unless a test runs our kubelet too (`tests/support/kubelet`). Without kube-controller-manager a
+namespace's deletion never finishes and no Deployment makes pods: use a fresh namespace per test and do not wait for
+its end.
 """
 
 import json
@@ -116,15 +117,24 @@ class ControlPlane:
 
 
 @contextmanager
-def control_plane(folder: Path, *, controller_manager: bool = False) -> Iterator[ControlPlane]:
-    """Run a control plane with its data and logs in `folder`."""
+def control_plane(
+    folder: Path, *, controller_manager: bool = False, admit_service_accounts: bool = False
+) -> Iterator[ControlPlane]:
+    """Run a control plane.
+
+    Args:
+        folder: For its data and logs.
+        controller_manager: Whether kube-controller-manager runs too.
+        admit_service_accounts: Whether pods get a ServiceAccount with its token, as on a cluster; that account must be
+            there before the pod, so this wants a controller manager.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     authority = certificate_authority(folder / "certificates")
     tokens = {"admin": secrets.token_hex(16), "kube-controller-manager": secrets.token_hex(16)}
     _write_tokens(folder / "tokens.csv", tokens)
     with ExitStack() as stack:
         etcd_url = _start_etcd(folder, stack)
-        server = _ApiServer(folder, authority, etcd_url)
+        server = _ApiServer(folder, authority, etcd_url, admit_service_accounts=admit_service_accounts)
         stack.callback(server.stop)
         server.start()
         ca_file = authority.ca_file
@@ -169,7 +179,9 @@ def _start_etcd(folder: Path, stack: ExitStack) -> str:
 class _ApiServer:
     """The API server's process, which can be stopped and started again on the same port."""
 
-    def __init__(self, folder: Path, authority: CertificateAuthority, etcd_url: str) -> None:
+    def __init__(
+        self, folder: Path, authority: CertificateAuthority, etcd_url: str, *, admit_service_accounts: bool
+    ) -> None:
         port = free_port()
         self.url = f"https://127.0.0.1:{port}"
         self._log = folder / "logs" / "kube-apiserver.log"
@@ -197,7 +209,7 @@ class _ApiServer:
             "--authorization-mode=RBAC",
             "--service-cluster-ip-range=10.0.0.0/24",
             # It wants a default ServiceAccount in every namespace, which only kube-controller-manager makes.
-            "--disable-admission-plugins=ServiceAccount",
+            *([] if admit_service_accounts else ["--disable-admission-plugins=ServiceAccount"]),
             # As on OpenShift: who sets owners of what is there must be allowed to delete it.
             "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             "--profiling=false",
@@ -240,6 +252,8 @@ def _start_controller_manager(plane: ControlPlane, kubeconfig: Path, stack: Exit
         f"--kubeconfig={kubeconfig}",
         "--leader-elect=false",
         "--secure-port=0",
+        # Who binds claims to volumes looks again after 15 seconds otherwise.
+        "--pvclaimbinder-sync-period=1s",
         f"--service-account-private-key-file={certificates / 'service-accounts.key'}",
         f"--root-ca-file={plane.ca_file}",
     ]

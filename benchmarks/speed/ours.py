@@ -40,7 +40,7 @@ from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Aftermath, Failure, RunOrder, RunReport, Trigger
 from registry_cleanup.domain.trust import Endpoint
 from registry_cleanup.lanes import Gates, OwnLimits
-from registry_cleanup.ports import Audit, Observer, Proceed, Registry, RegistryAddress, World
+from registry_cleanup.ports import Audit, Keep, Observer, Proceed, Registry, RegistryAddress, World
 from registry_cleanup.registry.backend import open_registry
 from registry_cleanup.registry.fact_store import FactStore
 from registry_cleanup.runner import Runner
@@ -170,11 +170,11 @@ class Timed(Registry):
 
     @override
     async def prune(
-        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed, keep: Keep | None = None
     ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
         if self.began is None:
             self.began = self._now()
-        async with aclosing(self.registry.prune(plan, deletion, proceed)) as outcomes:
+        async with aclosing(self.registry.prune(plan, deletion, proceed, keep)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
         self.ended = self._now()

@@ -16,6 +16,7 @@ _COMMANDS = {
     "plan": ("plan:plan", "Show what a policy would prune, and why everything else stays."),
     "explain": ("explain:explain", "Tell all that bears on one tag."),
     "run": ("run:run", "Plan, ask, prune, verify and report."),
+    "undo": ("undo:undo", "Put back what a run pruned."),
     "report": ("report:report", "Show the full report of the last run, from the cluster."),
     "request": ("annotate:request", "Ask the operator to run a policy now."),
     "approve": ("annotate:approve", "Approve the plan that a policy waits with."),

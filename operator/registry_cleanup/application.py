@@ -14,11 +14,16 @@ from registry_cleanup.claims import Aside, ClaimBook, RunClaims
 from registry_cleanup.clock import SystemClock
 from registry_cleanup.cluster import NoClusterError, cluster_client
 from registry_cleanup.connector import Connector, OpenStreams, Streams
+from registry_cleanup.copying import copies_with, remove_expired
 from registry_cleanup.domain.conflict import conflicts
+from registry_cleanup.domain.copies import CopiesHeld
 from registry_cleanup.domain.policy import InUseRules
-from registry_cleanup.domain.run import Conflict, Failure, RunOrder, RunReport
+from registry_cleanup.domain.run import Conflict, Failure, RunOrder, RunReport, clock_skewed
 from registry_cleanup.domain.tenancy import PERSONAL, PLAN_ONLY
+from registry_cleanup.domain.undoing import Undone
 from registry_cleanup.kube.api import APIError, KubernetesAPI
+from registry_cleanup.kube.config_maps import OwnedConfigMaps
+from registry_cleanup.kube.copies import ConfigMapCopies
 from registry_cleanup.kube.credentials import PolicyCredentials
 from registry_cleanup.kube.guard import PolicyGuard
 from registry_cleanup.kube.in_use.listing import Listing
@@ -29,17 +34,20 @@ from registry_cleanup.kube.plans import ConfigMapPlans
 from registry_cleanup.kube.raw import RawAPI
 from registry_cleanup.kube.schema import ServedSchema
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
+from registry_cleanup.kube.status import UndoableStatus
 from registry_cleanup.live_policies import LivePolicies, all_policies
 from registry_cleanup.narrator import Follow, unfollowed
 from registry_cleanup.openshift.rights import Subject
-from registry_cleanup.ports import Audit, Clock, Registry, World
+from registry_cleanup.ports import Audit, Clock, Registry, RunError, World
 from registry_cleanup.registry.fact_store import FactStore
 from registry_cleanup.rivals import PolicyRivals, SameRegistry
-from registry_cleanup.runner import Runner
+from registry_cleanup.runner import SKEWED, Runner
 from registry_cleanup.settings import Settings
 from registry_cleanup.telemetry import CountingAudit, Metrics
+from registry_cleanup.undoing import UndoOrder, undo
 
 _PLANS_ONLY = f"planned only: the operator's setting {PLAN_ONLY} lets no policy prune"
+_CHANGES_NOTHING = f"the operator's setting {PLAN_ONLY} lets nothing be changed at a registry, so nothing was put back"
 _NO_ACCOUNT = Failure(
     "ServiceAccountNeeded",
     "this is OpenShift's registry, whose tags are image streams: name a ServiceAccount that may read and change them "
@@ -123,14 +131,59 @@ class Application:
             guard,
             self._audit(policy, order),
             self.clock,
-            ConfigMapPlans(self.api, policy.namespace, policy.name, policy.uid, self.settings.service_account),
+            self._plans(policy),
             self._looks.for_policy(policy.policy.in_use, policy.namespace),
             self._rivals(policy, None if order.plan_only else order.start),
             RunClaims(self.claims, f"{policy.namespace}/{policy.name}", aside, guard.unless_halted),
+            self._copies(policy),
         )
         runner = Runner(policy.policy, lambda: self._connect(policy), world)
         async with follow(runner.snapshot):
             return await runner.run(order)
+
+    async def undo(self, policy: ParsedPolicy, run: str, known: UndoableStatus | None) -> Undone:
+        """Undo a run of `policy`, and keep what comes back from its next runs; raise `RunError`.
+
+        Copies are looked for also where they are `known` to be, which may be another place than the policy names now.
+        A policy with `dryRun: true` is undone, too: it prunes nothing, and a person asks for this.
+        """
+        if self.withheld is not None:
+            raise RunError(Failure("PlanOnly", _CHANGES_NOTHING, mendable=True))
+        order = UndoOrder(policy.uid, run)
+        async with self._connect(policy) as registry:
+            formerly = None if known is None else known.repository
+            store = await copies_with(run, policy.policy, registry, self._copies(policy), formerly)
+            return await undo(order, registry, store, self._plans(policy).protect, policy=policy.policy)
+
+    async def tend_copies(self, policy: ParsedPolicy, known: UndoableStatus | None) -> CopiesHeld:
+        """Remove copies whose window is over where they are `known` to be; return what is left; raise `RunError`."""
+        repository = policy.policy.undo.repository if known is None else known.repository
+        window, elsewhere = policy.policy.undo.kept_for, self._copies(policy)
+        date = await self.api.date()
+        offset = None if date is None else date - self.clock.now()
+        if repository is None:
+            if clock_skewed(offset):
+                raise RunError(SKEWED)
+            return await remove_expired(elsewhere, window, self.clock.now())
+        async with self._connect(policy) as registry:
+            if clock_skewed(offset) or clock_skewed(await registry.clock_offset()):
+                raise RunError(SKEWED)
+            store = registry.copies_in(repository, policy.uid) or elsewhere
+            return await remove_expired(store, window, self.clock.now())
+
+    def _plans(self, policy: ParsedPolicy) -> ConfigMapPlans:
+        return ConfigMapPlans(
+            self.api,
+            policy.namespace,
+            policy.name,
+            policy.uid,
+            self.settings.service_account,
+            intent=policy.intent,
+        )
+
+    def _copies(self, policy: ParsedPolicy) -> ConfigMapCopies:
+        maps = OwnedConfigMaps(self.api, policy.namespace, policy.name, policy.uid, self.settings.service_account)
+        return ConfigMapCopies(maps, policy.uid)
 
     def rivals_changed(self) -> None:
         """Take note that a policy begins to prune, does so otherwise, or ends."""

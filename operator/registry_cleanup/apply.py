@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from registry_cleanup.concurrency import for_each
+from registry_cleanup.copying import RunCopies
 from registry_cleanup.domain.deletion import Deletion, Effect, ItemOutcome, Outcome, UntaggedOutcome, UsedSince
 from registry_cleanup.domain.in_use import NOTHING_IN_USE
 from registry_cleanup.domain.plan import RepositoryPlan
@@ -15,7 +16,7 @@ from registry_cleanup.domain.published import Published
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Failure
 from registry_cleanup.domain.tally import Tally
-from registry_cleanup.ports import InterruptedRunError, Registry, RunError, Scan, TimedOutError, World
+from registry_cleanup.ports import InterruptedRunError, Proceed, Registry, RunError, Scan, TimedOutError, World
 
 _IMPOSSIBLE = {
     Deletion.DISABLED: Failure(
@@ -39,6 +40,10 @@ _UNTAGGED_STAYS = Failure(
     "UntaggedNotDeleted",
     "a manifest without a name could not be deleted, though the tags that named it are gone; the log says why",
 )
+_UNREADABLE = Failure(
+    "NoCopy",
+    "what has no copy is not pruned, and manifests could not be read for their copies; the log has the registry's code",
+)
 
 
 @dataclass(slots=True)
@@ -52,6 +57,7 @@ class Apply:
         published: the plan as it was published before the first deletion; what goes is taken out of it.
         scan: what is in use, and what pods that appeared since use.
         stopped: why nothing more may be deleted.
+        copies: of what goes; None where none are wanted.
         asking: held while the guard is asked.
     """
 
@@ -61,6 +67,7 @@ class Apply:
     published: Published
     scan: Scan
     stopped: InterruptedRunError | RunError | None = None
+    copies: RunCopies | None = None
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
@@ -153,7 +160,7 @@ class Apply:
         outcomes: list[ItemOutcome | UntaggedOutcome] = []
         effect = Effect(plan.unit)
         try:
-            async with aclosing(self.registry.prune(plan, deletion, proceed)) as ends:
+            async with aclosing(self._outcomes(plan, deletion, proceed)) as ends:
                 async for outcome in ends:
                     outcomes.append(outcome)
                     self._note(plan.repository, outcome)
@@ -164,8 +171,20 @@ class Apply:
             self._settle(plan.repository, [item for item in outcomes if isinstance(item, ItemOutcome)])
         if without_effect is not None:
             raise RunError(without_effect)
+        self._expect_all_done(outcomes)
+
+    def _expect_all_done(self, outcomes: Sequence[ItemOutcome | UntaggedOutcome]) -> None:
+        """Raise for what was left of a repository that nothing else tells of."""
         if any(isinstance(item, UntaggedOutcome) and item.outcome is Outcome.FAILED for item in outcomes):
             raise RunError(_UNTAGGED_STAYS)
+        if any(item.outcome is Outcome.NO_COPY for item in outcomes):
+            raise RunError((self.copies.failure if self.copies is not None else None) or _UNREADABLE)
+
+    def _outcomes(
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+    ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
+        keep = None if self.copies is None else self.copies.keep
+        return self.registry.prune(plan, deletion, proceed, keep)
 
     def _settle(self, repository: str, outcomes: Sequence[ItemOutcome]) -> None:
         if outcomes:
@@ -178,6 +197,8 @@ class Apply:
         self.tally.outcome(outcome)
         if isinstance(outcome, ItemOutcome):
             self.world.audit.outcome(repository, outcome)
+            if self.copies is not None:
+                self.copies.note(repository, outcome)
         else:
             self.world.audit.untagged(repository, outcome)
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 from registry_cleanup.domain.conflict import Rival
 from registry_cleanup.domain.deletion import ItemOutcome, UntaggedOutcome
 from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
-from registry_cleanup.domain.published import Published, nothing_published
+from registry_cleanup.domain.published import Protected, Published, nothing_published
 from registry_cleanup.domain.run import Failure, ReportReference, RunOrder, ScanSummary
 from registry_cleanup.kube.spec import ParsedPolicy
 from registry_cleanup.ports import (
@@ -121,10 +121,12 @@ class LookStore(PlanStore):
     Attributes:
         published: what was published before.
         content: the report, as `domain.report.read_report` reads it; empty before there is one.
+        put_back: what a run is to leave alone, since it was put back; None where nothing is.
     """
 
     published: Published
     content: bytes = b""
+    put_back: Protected | None = None
 
     @classmethod
     def of(cls, policy: ParsedPolicy) -> LookStore:
@@ -143,6 +145,10 @@ class LookStore(PlanStore):
     @override
     async def save(self, published: Published) -> None:
         return
+
+    @override
+    async def undone(self) -> Protected | None:
+        return self.put_back
 
     @override
     async def report(self, content: bytes, cut: int) -> ReportReference:

@@ -13,10 +13,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from registry_cleanup.application import Application
+from registry_cleanup.concurrency import unless
 from registry_cleanup.demands import Demands
 from registry_cleanup.domain.news import News
 from registry_cleanup.domain.run import Conflict, Failure, Phase, RunOrder, RunReport, Trigger
 from registry_cleanup.domain.schedule import Due, Missed, Wait, due
+from registry_cleanup.domain.undoing import Undone
 from registry_cleanup.kube.guard import change
 from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy
 from registry_cleanup.narrator import Narrator
@@ -24,6 +26,7 @@ from registry_cleanup.places import Seat
 from registry_cleanup.ports import InterruptedRunError, RunError
 from registry_cleanup.runner import new_run_id
 from registry_cleanup.standing import Standing
+from registry_cleanup.tending import Tending, UndoTries
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ _REST = timedelta(seconds=5)
 _MUTE_REST = timedelta(minutes=1)
 # A clock that is set forward during a longer wait is noticed late. Waking asks nobody, and costs next to nothing.
 _LONGEST_WAIT = timedelta(minutes=10)
+# Of what an undo left, so much is in the log.
+_TOLD = 100
 DELETED = "the policy was deleted"
 # Seconds; who waits for less needs its status soon.
 _REST_AFTER = 5.0
@@ -67,6 +72,9 @@ class PolicyTask:
         jitter = timedelta(seconds=application.settings.schedule_jitter_seconds)
         self._demands = Demands(lambda: self.standing.status, lambda: application.withheld, body, jitter)
         self._news = News()
+        self._tending = Tending()
+        self._wake_at: datetime | None = None
+        self._undo_tries = UndoTries()
         self._patience: asyncio.Timeout | None = None
         self._rest_until: datetime | None = None
         self.task = asyncio.create_task(self._live(), name=f"policy {body['metadata']['uid']}")
@@ -103,6 +111,7 @@ class PolicyTask:
 
     async def _step(self) -> Wait:
         """Do what is due, if anything is; say how long to wait."""
+        self._wake_at = None
         try:
             policy = self._application.parse(self.standing.body)
         except InvalidSpecError as error:
@@ -110,6 +119,8 @@ class PolicyTask:
                 self._tell(error.reason, str(error), warning=True)
             return Wait(None)
         await self._note_withdrawal()
+        if await self._undo(policy) or await self._tend_copies(policy):
+            return Wait(self._now())
         if policy.suspend:
             await self.standing.write(self.standing.writer().suspended())
             await self._review_conflicts(policy)
@@ -190,6 +201,7 @@ class PolicyTask:
             handled_approval=self._demands.handled_approval(order, report),
             next_time=timetable.next_start(self._now()) if timetable is not None else None,
             history_limit=policy.history_limit,
+            undo_kept=policy.policy.undo.kept_for,
         )
         if report.conflicts is not None:
             # A dry run blocks nobody, so it has no say over a younger policy.
@@ -201,6 +213,7 @@ class PolicyTask:
         elif self._outdated(policy) is None:  # else something else is to be planned, at once
             self._demands.put_off(self._now())
         self._demands.ended(order, report, status)
+        self._tending.ran(order, report)
         await standing.write(status)
         if report.conflicts is not None and not policy.dry_run and self._outdated(policy) is None:
             self._spread(policy, standing.conflicts)
@@ -211,6 +224,94 @@ class PolicyTask:
         reason, message = f"{what}{report.phase.value}", f"{order.trigger.value}: {report.message}"
         # Who asks for a run is told of its end.
         self._tell(reason, message, warning=failed, always=asked.trigger is Trigger.REQUEST)
+
+    async def _undo(self, policy: ParsedPolicy) -> bool:
+        """Undo the run that the annotation names, once, also of a policy that is suspended; say whether it was due.
+
+        What the operator's end cuts short is done again: nothing of it can be done twice.
+        """
+        handled = self.standing.status.last_handled_undo
+        if policy.undo is None and handled is not None:
+            # Set again, the annotation means that it is to be done again.
+            await self.standing.write(self.standing.status.model_copy(update={"last_handled_undo": None}))
+        if policy.undo in (None, handled) or self.standing.mute:
+            return False
+        if (again := self._undo_tries.not_before(policy.undo)) is not None and again > self._now():
+            self._wake_at = _earliest(self._wake_at, again)
+            return False
+        async with self._placed(policy.namespace) as seat:
+            if seat is None or policy.undo is None:
+                return True
+            try:
+                undone = await unless(
+                    self._unless_halted, self._application.undo(policy, policy.undo, self.standing.status.undo)
+                )
+            except InterruptedRunError:
+                return True
+            except RunError as error:
+                await self._tell_undone(policy, policy.undo, error.failure)
+            except Exception as error:
+                _log.exception("unexpected error", extra={"policy": self.standing.name, "run": policy.undo})
+                message = f"an unexpected error ended the undo ({type(error).__name__}); the operator's log has it"
+                await self._tell_undone(policy, policy.undo, Failure("InternalError", message))
+            else:
+                await self._tell_undone(policy, policy.undo, undone)
+        return True
+
+    async def _tell_undone(self, policy: ParsedPolicy, run: str, undone: Undone | Failure) -> None:
+        """Say in status, log and an Event what an undo came to; what passes by itself is tried again."""
+        whole = isinstance(undone, Undone) and undone.whole
+        failure = undone if isinstance(undone, Failure) else undone.failure
+        handled = not (failure is not None and self._undo_tries.again(run, failure, self._now()))
+        message = undone.message if isinstance(undone, Undone) else f"undo of run {run}: {undone.message}"
+        _log.log(
+            logging.INFO if whole else logging.WARNING,
+            message,
+            extra={
+                "policy": self.standing.name,
+                "run": run,
+                "not_restored": []
+                if isinstance(undone, Failure)
+                else [f"{each.reference}: {each.result.value} {each.detail}" for each in undone.left[:_TOLD]],
+            },
+        )
+        # A status of another generation than the one that is planned must not seem to be of this one.
+        generation = self.standing.status.observed_generation or policy.generation
+        await self.standing.write(self.standing.writer(generation).undone(undone, run, handled=handled))
+        self._tell("RunUndone" if whole else "UndoIncomplete", message, warning=not whole, always=handled)
+
+    async def _tend_copies(self, policy: ParsedPolicy) -> bool:
+        """Remove copies whose window is over, also where nothing is pruned any more; say whether any were due."""
+        due_at = self._tending.due(policy, self.standing.status, now := self._now())
+        self._wake_at = _earliest(self._wake_at, due_at)
+        if due_at is None or due_at > now or self.standing.mute or self._application.withheld is not None:
+            return False
+        async with self._placed(policy.namespace) as seat:
+            if seat is None:
+                return True
+            try:
+                held = await unless(
+                    self._unless_halted, self._application.tend_copies(policy, self.standing.status.undo)
+                )
+            except InterruptedRunError:
+                return True
+            except RunError as error:
+                self._tending.put_off(self._now())
+                message = error.failure.message
+                _log.warning(message, extra={"policy": self.standing.name, "code": error.code})
+                self._tell("CopiesKept", message, warning=True)
+                return True
+            self._tending.looked()
+            generation = self.standing.status.observed_generation or policy.generation
+            await self.standing.write(self.standing.writer(generation).undoable(held, policy.policy.undo.kept_for))
+            again = self._tending.due(policy, self.standing.status, now := self._now())
+            if again is not None and again <= now:  # whatever that is, asking at once will not help
+                self._tending.put_off(now)
+        return True
+
+    def _unless_halted(self) -> None:
+        if (objection := self._halted or self._application.election.objection()) is not None:
+            raise InterruptedRunError(objection)
 
     async def _miss(self, time: datetime) -> None:
         """Tell that a scheduled time passed without a run, once; it counts as answered then."""
@@ -306,8 +407,8 @@ class PolicyTask:
 
     async def _sleep(self, wait: Wait) -> None:
         seconds = None
-        if wait.until is not None:
-            seconds = max(min(wait.until - self._now(), _LONGEST_WAIT).total_seconds(), 0.0)
+        if (until := _earliest(wait.until, self._wake_at)) is not None:
+            seconds = max(min(until - self._now(), _LONGEST_WAIT).total_seconds(), 0.0)
         if seconds is None or seconds > _REST_AFTER:
             self.standing.rest()
         try:
@@ -318,3 +419,7 @@ class PolicyTask:
 
     def _now(self) -> datetime:
         return self._application.clock.now()
+
+
+def _earliest(*moments: datetime | None) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Protocol
 
 from registry_cleanup.domain.conflict import Rival
+from registry_cleanup.domain.copies import CopiedManifest, CopiedTag, Undoable
 from registry_cleanup.domain.course import Readings
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, UntaggedOutcome
 from registry_cleanup.domain.in_use import InUse
@@ -17,11 +18,12 @@ from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.listing import ListedRepository
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.policy import RepositoryGlob
-from registry_cleanup.domain.published import Published
+from registry_cleanup.domain.published import Protected, Published
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.report import MOST_BYTES
 from registry_cleanup.domain.run import Aftermath, Failure, ReportReference, RunOrder, RunReport, ScanSummary
 from registry_cleanup.domain.trust import TrustedHosts
+from registry_cleanup.domain.undoing import UndoOutcome
 
 
 class RunError(Exception):
@@ -39,6 +41,9 @@ class RunError(Exception):
         super().__init__(failure.message)
         self.failure = failure
         self.code = code
+
+
+_NO_UNDO = Failure("UndoUnsupported", "nothing can be put back into a registry of this kind", mendable=True)
 
 
 class InterruptedRunError(Exception):
@@ -165,6 +170,41 @@ class RegistryAddress:
 
 Proceed = Callable[[Digest, Collection[str]], Awaitable[bool]]
 """Says right before a deletion whether a digest, with these tags on it, may go; see `Registry.prune`."""
+Keep = Callable[[Sequence[CopiedTag], Sequence[CopiedManifest]], Awaitable[None]]
+"""Writes copies down and reads them back before what they are of may be deleted; raises `RunError` where it cannot."""
+
+
+Contents = Callable[[int], Awaitable[Mapping[tuple[str, Digest], CopiedManifest]]]
+"""Returns the manifests of one part of the copies, by repository and digest; nothing where it cannot be read again."""
+
+
+class CopyStore(Protocol):
+    """Where the copies of one policy outlive the operator. Every call may raise `RunError`."""
+
+    @property
+    def repository(self) -> str | None:
+        """The repository of the registry that they are in; None where they are elsewhere."""
+        return None
+
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes of manifests one part is made of, at most, before it is compressed."""
+        return 1024 * 1024
+
+    async def write(self, run: str, part: int, content: bytes) -> bytes:
+        """Write one part of a run's copies, and return what is read back of it; parts count from 1."""
+
+    async def runs(self) -> Sequence[str]:
+        """Return the IDs of the runs that there are copies of, sorted."""
+
+    async def numbers(self, run: str) -> Sequence[int]:
+        """Return the numbers of the parts of a run's copies that are there, sorted."""
+
+    async def read(self, run: str, part: int) -> bytes | None:
+        """Return one part of a run's copies; None where it is gone, or cannot be read."""
+
+    async def remove(self, run: str) -> None:
+        """Remove the copies of a run, the last part last."""
 
 
 class Passage(Protocol):
@@ -235,7 +275,7 @@ class Registry(Protocol):
         """
 
     def prune(
-        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed, keep: Keep | None = None
     ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
         """Make the groups of `plan` go, and yield the verified outcome of each planned tag.
 
@@ -246,7 +286,30 @@ class Registry(Protocol):
         manifest without a name goes. It says whether that may go, or a pod uses it by now (`NowInUse`), and raises
         `InterruptedRunError` where nothing more may be deleted. Items without an outcome were not touched. Raises
         `RunError` where going on makes no sense.
+
+        If there is something to `keep` copies with, nothing goes of which it has not written one (`NoCopy`).
         """
+
+    def copies_in(self, repository: str, policy: str) -> CopyStore | None:
+        """Return where copies of the policy with this UID are kept in `repository`; None where that cannot be."""
+        del repository, policy
+        return None
+
+    @property
+    def history_is_lost(self) -> bool:
+        """Whether a tag that is put back has lost what it named before."""
+        return False
+
+    def restore(
+        self, copies: Undoable, contents: Contents, *, force: bool, dry_run: bool
+    ) -> AsyncGenerator[UndoOutcome, None]:
+        """Put manifests and then tags back, and yield the verified outcome of each.
+
+        A tag that names something else by now is left alone, unless that is `force`d. A dry run only looks. Raises
+        `RunError` where going on makes no sense.
+        """
+        del copies, contents, force, dry_run
+        raise RunError(_NO_UNDO)
 
     async def aftermath(self) -> Aftermath | None:
         """Return what the deletions of this run left to others; None where nobody can tell."""
@@ -356,6 +419,14 @@ class PlanStore(Protocol):
     async def save(self, published: Published) -> None:
         """Publish a plan in place of the last one."""
 
+    async def undone(self) -> Protected | None:
+        """Return what was put back since the policy was changed last; None for nothing."""
+        return None
+
+    async def protect(self, items: Sequence[tuple[str, str, Digest]]) -> None:
+        """Remember that these were put back: repository, tag and digest of each; without a place for it, nothing is."""
+        del items
+
     async def report(self, content: bytes, cut: int) -> ReportReference:
         """Write the report of a run in place of the last one; `cut` repositories did not fit."""
 
@@ -432,6 +503,7 @@ class World:
         workloads: what the cluster uses.
         rivals: who else prunes there.
         claims: keeps other runs out of its repositories while it prunes.
+        copies: where copies are kept of what is pruned, unless the policy names a repository for them.
     """
 
     guard: Guard
@@ -441,3 +513,4 @@ class World:
     workloads: Workloads
     rivals: Rivals
     claims: Claims
+    copies: CopyStore | None = None

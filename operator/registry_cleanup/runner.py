@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from registry_cleanup.apply import Apply
 from registry_cleanup.concurrency import in_order, to_the_end, unless
+from registry_cleanup.copying import RunCopies, copies_of, remove_expired
 from registry_cleanup.domain.conflict import Rival, conflicts, yields
 from registry_cleanup.domain.course import Snapshot, Stage
 from registry_cleanup.domain.guards import guard
@@ -32,7 +33,7 @@ _Result = TypeVar("_Result")
 # While one is planned, others are read: a repository's last answers and its planning leave the registry idle. Memory
 # is that of so many repositories.
 _REPOSITORIES_AT_A_TIME = 4
-_SKEWED = Failure(
+SKEWED = Failure(
     "ClockSkew",
     "the clocks of the operator, the API server and the registry differ by more than 5 minutes, so no age can be "
     "trusted; nothing was pruned: synchronise them",
@@ -194,14 +195,37 @@ class _Run:
         skewed = await self._clocks_differ()
         await self._guard(publish=not skewed, prunes=doubt is None)
         if skewed:
-            raise RunError(_SKEWED)
+            raise RunError(SKEWED)
         if self.tally.order.plan_only:
             return
         if doubt is not None:
             raise RunError(doubt)
         if self.published is not None:
             self.tally.stage = Stage.PRUNING
-            await Apply(self.tally, self.registry, self.world, self.published, scan).run()
+            await self._apply(self.published, scan)
+
+    async def _apply(self, published: Published, scan: Scan) -> None:
+        """Prune, and keep copies where the policy wants them; those of long ago make room for them before."""
+        policy = self.tally.policy
+        if not policy.undo.enabled:
+            await Apply(self.tally, self.registry, self.world, published, scan).run()
+            return
+        store = copies_of(policy, self.registry, self.world.copies)
+        copies = RunCopies(store, policy.uid, self.tally.order.id, self.registry.claimed_as)
+        others = None
+        try:
+            others = await remove_expired(store, policy.undo.kept_for, self.world.clock.now())
+        except RunError as error:
+            self._fail(error.failure)
+        try:
+            await Apply(self.tally, self.registry, self.world, published, scan, copies=copies).run()
+        except (RunError, InterruptedRunError):
+            await copies.close()
+            raise
+        else:
+            await copies.close()
+        finally:
+            self.tally.copies = copies.held_with(others)
 
     # Gather and plan
 
@@ -305,6 +329,7 @@ class _Run:
         if tally.summary is None:
             return
         before = await self.world.store.load()
+        undone = await self.world.store.undone() if tally.policy.undo.enabled else None
         taken = False
         if (approval := tally.order.approval) is not None:
             approves = _approves(approval, before, tally.summary.hash, now)
@@ -313,7 +338,7 @@ class _Run:
             if taken:
                 before = before.approve(now)
         guarded = await asyncio.to_thread(
-            guard, tally.policy, tally.plans, before, now, plan_only=tally.order.plan_only
+            guard, tally.policy, tally.plans, before, now, plan_only=tally.order.plan_only, undone=undone
         )
         tally.take_guarded(guarded)
         if publish:

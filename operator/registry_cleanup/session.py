@@ -14,10 +14,12 @@ from registry_cleanup.claims import ClaimBook, RunClaims
 from registry_cleanup.clock import SystemClock
 from registry_cleanup.cluster import NoKubeconfigError, cluster_client
 from registry_cleanup.connector import Connector, OpenStreams, Streams
+from registry_cleanup.copying import copies_with
 from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.run import Failure, RunOrder, RunReport
 from registry_cleanup.domain.situation import Situation
 from registry_cleanup.domain.tenancy import ALLOW_INSECURE, PERSONAL, Bounds
+from registry_cleanup.domain.undoing import Undone, UndoOutcome
 from registry_cleanup.examination import Examined, examine, snapshot_of_one
 from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, NotThereError
 from registry_cleanup.kube.in_use.doubt import granted
@@ -33,6 +35,7 @@ from registry_cleanup.narrator import Follow, unfollowed
 from registry_cleanup.openshift.rights import Subject
 from registry_cleanup.personal_world import Ended, HaltGuard, NoRivals, Still, ToldAudit, Unlooked, Unseen
 from registry_cleanup.ports import (
+    CopyStore,
     InterruptedRunError,
     PlanStore,
     Registry,
@@ -44,6 +47,7 @@ from registry_cleanup.ports import (
 from registry_cleanup.rivals import PolicyRivals, SameRegistry
 from registry_cleanup.runner import Runner
 from registry_cleanup.settings import Settings
+from registry_cleanup.undoing import Protect, UndoOrder, undo
 
 _NO_STREAMS = Failure(
     "NoCluster",
@@ -189,6 +193,7 @@ class Session:
         in_use: bool = True,
         still: Still | None = None,
         ended: Ended | None = None,
+        copies: CopyStore | None = None,
     ) -> RunReport:
         """Run `policy` once; whatever goes wrong is told in the report.
 
@@ -201,6 +206,7 @@ class Session:
             in_use: whether what the cluster uses is looked at, where the policy wants that.
             still: asked before each deletion; raises `InterruptedRunError` where the policy is not to prune any more.
             ended: told of each outcome at once, whatever becomes of the run.
+            copies: where they are kept of what is pruned, unless the policy names a repository for them.
         """
         guard = HaltGuard(halt, self._clock_offset, still)
         world = World(
@@ -211,10 +217,34 @@ class Session:
             self._workloads(policy, in_use=in_use),
             self._rivals(policy, order),
             RunClaims(self._claims, policy.name, nullcontext, guard.unless_halted),
+            copies,
         )
         runner = Runner(policy.policy, lambda: self.connect(policy), world)
         async with follow(runner.snapshot):
             return await runner.run(order)
+
+    async def undo(
+        self,
+        policy: ParsedPolicy,
+        order: UndoOrder,
+        copies: CopyStore,
+        protect: Protect,
+        told: Callable[[UndoOutcome], None],
+        formerly: str | None = None,
+    ) -> Undone:
+        """Put back what a run of `policy` pruned; raise `RunError`.
+
+        Args:
+            policy: which.
+            order: what.
+            copies: where they are, unless the policy names a repository for them.
+            protect: keeps what comes back from the next runs.
+            told: is told of each outcome at once.
+            formerly: the repository that had copies last, which the policy may name no more.
+        """
+        async with self.connect(policy) as registry:
+            store = await copies_with(order.run, policy.policy, registry, copies, formerly)
+            return await undo(order, registry, store, protect, told, policy.policy)
 
     async def _clock_offset(self) -> timedelta | None:
         """Return the API server's clock minus ours; None without a cluster, or where it does not tell."""

@@ -13,6 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from kubernetes.aio import client
 from typing_extensions import override
 
 from registry_cleanup.application import _as_policy
+from registry_cleanup.copying import RunCopies
 from registry_cleanup.domain.closer_look import closer_look
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.deletion import Deletion, ItemOutcome, Outcome, UsedSince
@@ -32,6 +34,7 @@ from registry_cleanup.domain.reference import Digest, parse_digest
 from registry_cleanup.domain.run import Aftermath, Collector, Phase, RunOrder, RunReport, Trigger
 from registry_cleanup.domain.situation import as_read
 from registry_cleanup.domain.trust import RegistryHosts
+from registry_cleanup.domain.undoing import Undone
 from registry_cleanup.examination import examine
 from registry_cleanup.kube.api import KubernetesAPI
 from registry_cleanup.kube.credentials import PolicyCredentials
@@ -42,15 +45,18 @@ from registry_cleanup.openshift.registry import OpenShiftRegistry
 from registry_cleanup.openshift.rights import Subject
 from registry_cleanup.ports import Audit, InterruptedRunError, World
 from registry_cleanup.runner import Runner
+from registry_cleanup.undoing import UndoOrder, undo
 from tests.support import builders, clients
 from tests.support.certificates import certificate_authority
 from tests.support.controlplane import ControlPlane
+from tests.support.crane import Crane
 from tests.support.image_api import ApiRequest, ImageApi, image_api
 from tests.support.openshift import OpenShiftRegistry as Standin
 from tests.support.openshift import openshift_registry
 from tests.support.openshift_config import set_image_pruner
-from tests.support.openshift_rights import LEAST, LIST_EVERYWHERE, STATUS, Level, grant
+from tests.support.openshift_rights import LEAST, LIST_EVERYWHERE, PULL, STATUS, Level, grant
 from tests.support.processes import wait_until
+from tests.support.undo import RUN, MemoryCopies, results
 from tests.support.world import FixedClaims, FixedGuard, FixedRivals, FixedUse, RecordingAudit, long_published
 
 APPS, MORE = "streams-apps", "streams-more"
@@ -1431,3 +1437,144 @@ async def test_a_token_is_renewed_in_a_long_run_and_the_operators_own_is_never_s
     users = [request.user.rpartition(":")[2] for request in setting.images.requests if request.method == "DELETE"]
     assert users == ["least", "status", "status"]
     assert source.given == 2
+
+
+# Undo
+
+_UNDO = Level("undo", {"imagestreammappings": ["create"]})
+_SEE_IMAGES = Level("see-images", {"images": ["get"]}, cluster=True)
+
+
+async def _undone(setting: Setting, account: str, copies: MemoryCopies, **how: Any) -> Undone:  # noqa: ANN401 - as UndoOrder
+    async with setting.opened(account) as registry:
+        return await undo(UndoOrder("uid", RUN, **how), registry, copies)
+
+
+async def _pruned_with_copies(setting: Setting, account: str) -> MemoryCopies:
+    copies = MemoryCopies()
+    async with setting.opened(account) as registry:
+        plan, deletion = await _planned(registry)
+        keep = RunCopies(copies, "uid", RUN).keep
+        async with aclosing(registry.prune(plan, deletion, clients.asked(plan), keep)) as outcomes:
+            assert {outcome.outcome async for outcome in outcomes} == {Outcome.PRUNED}
+    return copies
+
+
+@pytest.fixture
+def undoer(setting: Setting) -> str:
+    """Return an account that may undo."""
+    for level, *namespaces in ((LEAST, APPS), (STATUS, APPS), (_UNDO, APPS), (_SEE_IMAGES,)):
+        grant(setting.plane, level, (APPS, "undoer"), *namespaces)
+    setting.tokens["undoer"] = setting.plane.token_for_service_account(APPS, "undoer", 3600)
+    return "undoer"
+
+
+async def test_every_tag_names_again_what_it_named_and_its_history_is_told_to_be_lost(
+    setting: Setting, undoer: str, tmp_path: Path
+) -> None:
+    setting.push("v1", "v2", "main")
+    setting.push("v1", seed="newer")
+    setting.images.push_again(APPS, "app", "v3", setting.tags["v2"])
+    before = setting.tags
+    copies = await _pruned_with_copies(setting, undoer)
+    assert set(setting.tags) == {"main"}
+    done = await _undone(setting, undoer, copies)
+    assert done.whole, done.message
+    assert "named before is lost" in done.message
+    assert setting.tags == before
+    (tmp_path / "ca.crt").write_text(setting.ca)
+    grant(setting.plane, PULL, (APPS, undoer), APPS)
+    crane = Crane(tmp_path / "crane", tmp_path / "ca.crt", {setting.registry.host: ("any", setting.tokens[undoer])})
+    for tag, digest in before.items():
+        assert crane.digest(f"{setting.registry.host}/{APP}:{tag}") == digest
+    assert set(results(await _undone(setting, undoer, copies)).values()) == {"AlreadyThere"}
+
+
+async def test_a_tag_whose_image_is_gone_does_not_come_back_and_makes_none(setting: Setting, undoer: str) -> None:
+    first, _, _ = setting.push("v1", "v2", "main")
+    copies = await _pruned_with_copies(setting, undoer)
+    with setting.images.store.locked():
+        del setting.images.store.images[first]
+    done = await _undone(setting, undoer, copies)
+    assert results(done) == {"v1": "Missing", "v2": "Restored"}
+    assert first not in setting.images.store.images
+
+
+async def test_a_tag_that_was_pushed_again_is_left_alone_unless_forced(setting: Setting, undoer: str) -> None:
+    setting.push("v1", "main")
+    before = setting.tags
+    copies = await _pruned_with_copies(setting, undoer)
+    setting.push("v1", seed="new")
+    now = setting.tags
+    assert results(await _undone(setting, undoer, copies)) == {"v1": "Refused"}
+    assert results(await _undone(setting, undoer, copies, force=True, dry_run=True)) == {"v1": "Restored"}
+    assert setting.tags == now
+    assert results(await _undone(setting, undoer, copies, force=True)) == {"v1": "Restored"}
+    assert setting.tags == before
+
+
+async def test_who_may_not_undo_is_told_and_so_is_a_stream_that_is_gone(setting: Setting, undoer: str) -> None:
+    setting.push("v1", "main")
+    copies = await _pruned_with_copies(setting, undoer)
+    refused = await _undone(setting, "status", copies)
+    assert [(end.result.value, end.code) for end in refused.outcomes] == [("Failed", "Forbidden")]
+    setting.images.delete_stream(APPS, "app")
+    gone = await _undone(setting, undoer, copies)
+    assert results(gone) == {"v1": "Failed"}
+
+
+async def test_a_stream_of_which_no_copy_can_be_written_stays_as_it_is(setting: Setting, undoer: str) -> None:
+    setting.push("v1", "main")
+    before = setting.tags
+
+    async def fails(_tags: object, _manifests: object) -> None:
+        raise BusyError("no answer", "Busy")
+
+    async with setting.opened(undoer) as registry:
+        plan, deletion = await _planned(registry)
+        async with aclosing(registry.prune(plan, deletion, clients.asked(plan), fails)) as outcomes:
+            assert [(end.tag, end.outcome, end.code) async for end in outcomes] == [("v1", Outcome.NO_COPY, "Busy")]
+    assert setting.tags == before
+
+
+async def test_a_tag_that_is_pushed_while_an_undo_puts_others_back_is_left_alone(setting: Setting, undoer: str) -> None:
+    setting.push("v1", "v2", "main")
+    copies = await _pruned_with_copies(setting, undoer)
+    new: list[str] = []
+    _once(setting, lambda: new.extend(setting.push("v2", seed="new")), "POST", f"{_HERE}imagestreammappings")
+    done = await _undone(setting, undoer, copies)
+    assert setting.tags["v2"] == new[0], done.message
+    assert results(done) == {"v1": "Restored", "v2": "Refused"}
+
+
+async def test_a_push_that_an_undo_overtakes_stands_behind_the_tag_and_is_told(setting: Setting, undoer: str) -> None:
+    setting.push("v1", "main")
+    copies = await _pruned_with_copies(setting, undoer)
+    # Between the look and the mapping.
+    _once(setting, lambda: setting.push("v1", seed="new"), "POST", f"{_HERE}imagestreammappings")
+    done = await _undone(setting, undoer, copies)
+    assert [(end.result.value, end.code) for end in done.outcomes] == [("Restored", "Overwrote")]
+    assert "stands behind it" in done.outcomes[0].detail
+
+
+async def test_an_imported_tag_names_again_where_it_was_imported_from(setting: Setting, undoer: str) -> None:
+    setting.push("main")
+    setting.images.import_tag(APPS, "app", "v1")
+
+    def references() -> list[str]:
+        tags = setting.images.stream(APPS, "app")["status"]["tags"]
+        return [item["dockerImageReference"] for tag in tags if tag["tag"] == "v1" for item in tag["items"]]
+
+    before = references()
+    copies = MemoryCopies()
+    async with setting.opened(undoer) as registry:
+        plan, deletion = await _planned(registry, what=_ALL_MANAGED)
+        keep = RunCopies(copies, "uid", RUN).keep
+        async with aclosing(registry.prune(plan, deletion, clients.asked(plan), keep)) as outcomes:
+            assert [outcome.outcome async for outcome in outcomes] == [Outcome.PRUNED]
+    assert references() == []
+    done = await _undone(setting, undoer, copies)
+    assert references() == before
+    # No right that a policy has brings back what the spec said: that is told, and how.
+    assert [(end.result.value, end.code) for end in done.outcomes] == [("Restored", "ImportLost")]
+    assert "oc import-image" in done.outcomes[0].detail

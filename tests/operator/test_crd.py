@@ -85,6 +85,7 @@ def test_what_is_left_out_becomes_the_careful_default(api: ControlPlane) -> None
     expected |= {"dryRun": True, "pruneLatest": False, "minTagsPerRepository": 1, "suspend": False}
     expected |= {"timeout": "4h", "historyLimit": 5}
     expected |= {"tagDate": "Auto", "untagged": "Keep", "gracePeriod": "24h", "approval": {"required": False}}
+    expected["undo"] = {"window": "0s"}
     expected["limits"] = {"maxDeletions": 1000, "maxPercentPerRepository": 50, "onExceeded": "Abort"}
     expected["inUse"] = {"enabled": True, "includeHistory": True}
     expected["rules"][0] |= {"includeManaged": False, "orderBy": "Date"}

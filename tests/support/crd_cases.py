@@ -117,6 +117,13 @@ REFUSED: list[tuple[str, object, str, str]] = [
     ("spec.registry.tokenURL", "https://me:pw@r.example.com", "spec.registry.tokenURL", "without user"),
     ("spec.registry.tokenURL", "https://r.example.com/token#x", "spec.registry.tokenURL", "fragment"),
     ("spec.registry.tokenURL", "https://r.example.com/a b", "spec.registry.tokenURL", "space"),
+    # undo
+    ("spec.undo.window", "two weeks", "spec.undo.window", "such as 30d, 12h or 1d12h"),
+    ("spec.undo.window", "36501d", "spec.undo.window", "at most 36500d"),
+    ("spec.undo.repository", "", "spec.undo.repository", "at least 1"),
+    ("spec.undo.repository", "Ops/undo", "spec.undo.repository", "name of a repository"),
+    ("spec.undo.repository", "ops/undo:tag", "spec.undo.repository", "name of a repository"),
+    ("spec.undo.repository", "a" * 256, "spec.undo.repository", "more than 255"),
     # repositories
     ("spec.repositories", ABSENT, "spec.repositories", "Required value"),
     ("spec.repositories.include", ABSENT, "spec.repositories.include", "Required value"),
@@ -318,6 +325,8 @@ ACCEPTED: list[tuple[str, object]] = [
     ("spec.limits", {"requestsPerSecond": 1000, "maxConcurrency": 256}),
     ("spec.limits", {"maxDeletions": 1_000_000, "maxPercentPerRepository": 100, "onExceeded": "Truncate"}),
     ("spec.approval", {"required": True}),
+    ("spec.undo", {"window": "14d"}),
+    ("spec.undo", {"window": "0s", "repository": "ops/undo.of__this-1/x--y"}),
     ("spec.untagged", "Delete"),
     ("spec.minTagsPerRepository", 0),
     ("spec.schedule", "*/15  0-6,22 1,15 JAN-mar MON-FRI"),

@@ -319,7 +319,7 @@ def test_messages_name_the_service_account_of_the_namespace_that_the_operator_ru
 # OpenShift
 
 
-def test_on_openshift_there_are_the_base_and_three_cluster_roles(
+def test_on_openshift_there_are_the_base_and_five_cluster_roles(
     resources: list[dict[str, Any]], openshift: list[dict[str, Any]]
 ) -> None:
     assert [resource for resource in resources if resource not in openshift] == []
@@ -327,6 +327,8 @@ def test_on_openshift_there_are_the_base_and_three_cluster_roles(
         ("ClusterRole", "registry-cleanup-image-tags"),
         ("ClusterRole", "registry-cleanup-image-status"),
         ("ClusterRole", "registry-cleanup-images"),
+        ("ClusterRole", "registry-cleanup-image-undo"),
+        ("ClusterRole", "registry-cleanup-image-look"),
     }
 
 
@@ -343,6 +345,9 @@ def test_a_policy_may_be_granted_exactly_these_rights_on_image_streams(openshift
         (images, ("imagestreams",), ("list",), ()),
         (("imageregistry.operator.openshift.io",), ("imagepruners",), ("get",), ()),
     }
+    # Apart, since with the first in the whole cluster a policy could set any tag of any namespace.
+    assert _rules(openshift, "registry-cleanup-image-undo") == {(images, ("imagestreammappings",), ("create",), ())}
+    assert _rules(openshift, "registry-cleanup-image-look") == {(images, ("images",), ("get",), ())}
 
 
 def test_the_least_role_is_the_one_that_the_operator_tells_people_to_grant(openshift: list[dict[str, Any]]) -> None:

@@ -23,7 +23,7 @@ from registry_cleanup.domain.trust import RegistryHosts
 from registry_cleanup.kube.api import NoAnswerError
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
 from registry_cleanup.live_policies import LivePolicies, live_policy
-from registry_cleanup.ports import Clock, InterruptedRunError, Proceed, Registry, RunError
+from registry_cleanup.ports import Clock, InterruptedRunError, Keep, Proceed, Registry, RunError
 from registry_cleanup.rivals import PolicyRivals, SameRegistry, resolve_host
 from tests.support.builders import NOW, digest, minimal_spec
 from tests.support.clients import HandClock
@@ -113,7 +113,9 @@ class _Registry(Registry):
         return Inventory(repository, {tag: digest(word) for tag, word in tags.items() if tag in resolved})
 
     @override
-    def prune(self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed) -> AsyncGenerator[ItemOutcome, None]:
+    def prune(
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed, keep: Keep | None = None
+    ) -> AsyncGenerator[ItemOutcome, None]:
         raise AssertionError("nothing is deleted")
 
 

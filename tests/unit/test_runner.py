@@ -40,6 +40,7 @@ from registry_cleanup.ports import (
     Claims,
     Clock,
     InterruptedRunError,
+    Keep,
     Proceed,
     Registry,
     RunError,
@@ -131,7 +132,7 @@ class _Registry(Registry):
 
     @override
     async def prune(
-        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed, keep: Keep | None = None
     ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
         assert deletion is self.deletes
         self.visited.append(plan.repository)
@@ -1174,9 +1175,9 @@ async def test_two_runs_that_count_on_each_others_tags_do_not_empty_a_repository
 
         @override
         async def prune(
-            self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+            self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed, keep: Keep | None = None
         ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
-            async for outcome in super().prune(plan, deletion, proceed):
+            async for outcome in super().prune(plan, deletion, proceed, keep):
                 await asyncio.sleep(0.01)
                 assert isinstance(outcome, ItemOutcome)
                 there = self.content[plan.repository]
@@ -1326,7 +1327,7 @@ async def test_what_is_found_only_as_its_subject_goes_stays_where_it_is_in_use()
     class Finding(_Registry):
         @override
         async def prune(
-            self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+            self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed, keep: Keep | None = None
         ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
             for word in ("signature", "used signature"):
                 outcome = Outcome.PRUNED if await proceed(digest(word), ()) else Outcome.NOW_IN_USE

@@ -13,13 +13,23 @@ import pytest
 
 from registry_cleanup.application import Application
 from registry_cleanup.claims import Aside, ClaimBook
+from registry_cleanup.domain.copies import CopiesHeld
 from registry_cleanup.domain.cron import Schedule, parse_time_zone
+from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Conflict, Counts, Failure, Phase, PlanSummary, RunOrder, RunReport, Trigger
 from registry_cleanup.domain.schedule import Timetable
 from registry_cleanup.domain.tenancy import UNBOUNDED, Bounds, HostGlob
+from registry_cleanup.domain.undoing import Undo, Undone, UndoOutcome
 from registry_cleanup.kube.api import ForbiddenError
-from registry_cleanup.kube.spec import APPROVE_ANNOTATION, REQUEST_ANNOTATION, ParsedPolicy, parse_policy
-from registry_cleanup.kube.status import parse_time
+from registry_cleanup.kube.lease import Alone
+from registry_cleanup.kube.spec import (
+    APPROVE_ANNOTATION,
+    REQUEST_ANNOTATION,
+    UNDO_ANNOTATION,
+    ParsedPolicy,
+    parse_policy,
+)
+from registry_cleanup.kube.status import UndoableStatus, parse_time
 from registry_cleanup.narrator import Follow
 from registry_cleanup.ports import RunError
 from registry_cleanup.settings import Settings
@@ -28,6 +38,7 @@ from registry_cleanup.telemetry import Metrics
 from tests.support.builders import NOW, minimal_spec
 
 _LIMIT = 10.0
+_PUT_BACK = Undone("run-1", (UndoOutcome("app", "v1", Digest("sha256:" + "1" * 64), Undo.RESTORED),))
 _H, _G = "a" * 64, "b" * 64
 _CONFLICTS = [{"type": "PolicyConflict", "status": "True", "reason": "OlderPolicyPrunes", "message": "team/older"}]
 
@@ -98,6 +109,10 @@ class _World:
     concurrent_runs: int = 4
     written: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     changed: int = 0
+    undone: list[str] = field(default_factory=list)
+    undo_outcome: Undone | Exception = _PUT_BACK
+    tended: list[UndoableStatus | None] = field(default_factory=list)
+    copies: CopiesHeld | RunError = CopiesHeld((), None)  # noqa: RUF009 - it is frozen
 
     def __post_init__(self) -> None:
         self.settings = Settings(
@@ -109,6 +124,7 @@ class _World:
         self.withheld: str | None = None
         self.metrics = Metrics()
         self.claims = ClaimBook()
+        self.election = Alone()
         self._changed = asyncio.Condition()
         self.supervisor = Supervisor(
             cast(Application, self), lambda _body, _warning, reason, _message: self.events.append(reason)
@@ -128,6 +144,18 @@ class _World:
         if (gate := self.gates.get(policy.name)) is not None:
             await gate.wait()
         return self.outcome(policy.name, order)
+
+    async def undo(self, _policy: ParsedPolicy, run: str, _known: UndoableStatus | None) -> Undone:
+        self.undone.append(run)
+        if isinstance(self.undo_outcome, Exception):
+            raise self.undo_outcome
+        return self.undo_outcome
+
+    async def tend_copies(self, _policy: ParsedPolicy, known: UndoableStatus | None) -> CopiesHeld:
+        self.tended.append(known)
+        if isinstance(self.copies, RunError):
+            raise self.copies
+        return self.copies
 
     def rivals_changed(self) -> None:
         self.changed += 1
@@ -901,3 +929,194 @@ async def test_what_runs_know_of_others_is_outdated_by_each_change_of_a_policy_t
         assert world.changed == number + 1
     world.observe(_body(generation=4), deleted=True)
     assert world.changed == 5
+
+
+# Undo
+
+
+def _undo(run: str = "run-1", **more: Any) -> dict[str, Any]:  # noqa: ANN401 - arguments of _body
+    return _body(annotations={UNDO_ANNOTATION: run}, **more)
+
+
+async def test_the_annotation_undoes_a_run_once_and_status_and_an_event_say_what_came_of_it(world: _World) -> None:
+    world.observe(_undo(status=_planned()))
+    await world.idle()
+    world.observe(_undo())
+    await world.idle()
+    assert world.undone == ["run-1"]
+    status = world.statuses["builds"]
+    assert (status["lastHandledUndo"], status["lastUndo"]["run"], status["lastUndo"]["restored"]) == (
+        "run-1",
+        "run-1",
+        1,
+    )
+    assert world.events == ["RunUndone"]
+    assert world.triggers() == []
+
+
+async def test_an_undo_that_was_handled_before_a_restart_is_not_done_again(world: _World) -> None:
+    world.observe(_undo(status=_planned(lastHandledUndo="run-1")))
+    await world.idle()
+    assert world.undone == []
+
+
+async def test_the_annotation_taken_away_and_set_again_undoes_once_more(world: _World) -> None:
+    world.observe(_undo(status=_planned()))
+    await world.idle()
+    world.observe(_body())
+    await world.idle()
+    assert "lastHandledUndo" not in world.statuses["builds"]
+    world.observe(_undo())
+    await world.idle()
+    assert world.undone == ["run-1", "run-1"]
+
+
+async def test_a_suspended_policy_is_undone_too(world: _World) -> None:
+    world.observe(_undo(status=_planned(), suspend=True))
+    await world.idle()
+    assert world.undone == ["run-1"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (RunError(Failure("NothingToUndo", "there are no copies")), "there are no copies"),
+        (ValueError("a bug"), "ValueError"),
+        (Undone("run-1", [UndoOutcome("app", "v1", Digest("sha256:" + "1" * 64), Undo.MISSING)]), "1 lack blobs"),
+    ],
+)
+async def test_an_undo_that_fails_is_told_and_not_tried_over_and_over(
+    world: _World, outcome: Undone | Exception, words: str
+) -> None:
+    world.undo_outcome = outcome
+    world.observe(_undo(status=_planned()))
+    await world.idle()
+    world.observe(_undo())
+    await world.idle()
+    assert world.undone == ["run-1"]
+    assert words in world.statuses["builds"]["lastUndo"]["message"]
+    assert world.events == ["UndoIncomplete"]
+
+
+# Copies are removed when their window is over
+
+_UNDO_RULES = {"window": "1d", "repository": "ops/undo"}
+# NOW is the noon of the 15th.
+_OLD_RUN, _NEW_RUN = "20260614-100000-aaaaaa", "20260615-080000-bbbbbb"
+
+
+def _undoable(*runs: str, until: str = "2026-06-15T10:00:00Z") -> dict[str, Any]:
+    return {
+        "run": runs[-1],
+        "until": "2026-06-16T08:00:00Z",
+        "oldestRun": runs[0],
+        "oldestUntil": until,
+        "runs": len(runs),
+        "repository": "ops/undo",
+    }
+
+
+@pytest.mark.parametrize("spec", [{}, {"suspend": True}, {"dryRun": True}, {"undo": {"window": "0s"}}], ids=str)
+async def test_copies_are_removed_when_their_window_is_over_though_nothing_runs(
+    world: _World, spec: dict[str, Any]
+) -> None:
+    world.copies = CopiesHeld((_NEW_RUN,), "ops/undo")
+    world.observe(_body(status=_planned(undo=_undoable(_OLD_RUN, _NEW_RUN)), **{"undo": _UNDO_RULES, **spec}))
+    await world.idle()
+    assert [known and known.repository for known in world.tended[:1]] == ["ops/undo"]
+    told = world.statuses["builds"]["undo"]
+    assert (told["run"], told["oldestRun"], told["runs"]) == (_NEW_RUN, _NEW_RUN, 1)
+    assert world.orders == []
+    if "undo" not in spec:
+        assert told["until"] == told["oldestUntil"] == "2026-06-16T12:00:00Z"
+        assert len(world.tended) == 1
+
+
+async def test_copies_within_their_window_are_left_alone_until_it_is_over(world: _World) -> None:
+    later = _undoable(_NEW_RUN, until="2026-06-16T08:00:00Z")
+    world.observe(_body(status=_planned(undo=later), undo=_UNDO_RULES))
+    await world.idle()
+    assert world.tended == []
+    world.time = datetime(2026, 6, 16, 8, tzinfo=UTC)
+    world.observe(_body(undo=_UNDO_RULES))  # which wakes it, as its clock would
+    await world.idle()
+    assert len(world.tended) == 1
+    assert "undo" not in world.statuses["builds"]
+
+
+async def test_copies_that_cannot_be_removed_are_told_once_and_tried_again_after_an_hour(world: _World) -> None:
+    world.copies = RunError(Failure("ReadOnly", "the registry is read-only"))
+    body = _body(status=_planned(undo=_undoable(_OLD_RUN)), undo=_UNDO_RULES)
+    for hours in (0, 0.5, 1.1):
+        world.time = NOW + timedelta(hours=hours)
+        world.observe(body)
+        await world.idle()
+    assert len(world.tended) == 2
+    assert set(world.events) == {"CopiesKept"}
+
+
+async def test_an_operator_that_may_not_prune_removes_no_copies(world: _World) -> None:
+    world.withheld = "planned only"
+    world.observe(_body(status=_planned(undo=_undoable(_OLD_RUN)), undo=_UNDO_RULES))
+    await world.idle()
+    assert world.tended == []
+
+
+async def test_what_a_run_copied_that_did_not_live_to_tell_is_looked_for_once(world: _World) -> None:
+    killed = {
+        "id": _OLD_RUN,
+        "trigger": "Request",
+        "phase": "Running",
+        "dryRun": False,
+        "startTime": "2026-06-14T10:00:00Z",
+    }
+    world.copies = CopiesHeld((_NEW_RUN,), "ops/undo")
+    body = _body(status=_planned(lastRun=killed), undo=_UNDO_RULES, suspend=True)
+    for _ in range(2):
+        world.observe(body)
+        await world.idle()
+    assert world.tended == [None]
+    assert world.statuses["builds"]["undo"]["run"] == _NEW_RUN
+
+
+async def test_status_tells_until_when_what_a_run_pruned_can_be_undone(world: _World) -> None:
+    world.outcome = lambda _, order: _report(order, copies=CopiesHeld((_OLD_RUN, _NEW_RUN), "ops/undo"))
+    world.observe(_body(status=_planned(), undo={**_UNDO_RULES, "window": "2d"}, annotations={REQUEST_ANNOTATION: "1"}))
+    await world.idle()
+    assert world.statuses["builds"]["undo"] == {
+        "run": _NEW_RUN,
+        # Two days after the latest end that a run can have, by spec.timeout.
+        "until": "2026-06-17T12:00:00Z",
+        "oldestRun": _OLD_RUN,
+        "oldestUntil": "2026-06-16T14:00:00Z",
+        "runs": 2,
+        "repository": "ops/undo",
+    }
+
+
+async def test_an_undo_that_a_fault_that_passes_cut_short_is_tried_again(world: _World) -> None:
+    world.undo_outcome = RunError(Failure("ServerError", "the registry answers 503"))
+    body = _undo(status=_planned())
+    for seconds in (0, 5, 11):
+        world.time = NOW + timedelta(seconds=seconds)
+        world.observe(body)
+        await world.idle()
+    assert world.undone == ["run-1", "run-1"]
+    assert "lastHandledUndo" not in world.statuses["builds"]
+    assert "503" in world.statuses["builds"]["lastUndo"]["message"]
+    world.undo_outcome = _PUT_BACK
+    world.time = NOW + timedelta(minutes=1)
+    world.observe(body)
+    await world.idle()
+    assert world.statuses["builds"]["lastHandledUndo"] == "run-1"
+    assert world.events == ["UndoIncomplete", "RunUndone"]
+
+
+async def test_an_undo_is_not_tried_again_for_ever(world: _World) -> None:
+    world.undo_outcome = RunError(Failure("Unreachable", "the registry does not answer", reachable=False))
+    for hours in range(20):
+        world.time = NOW + timedelta(hours=hours)
+        world.observe(_undo(status=_planned()))
+        await world.idle()
+    assert len(world.undone) == 10
+    assert world.statuses["builds"]["lastHandledUndo"] == "run-1"

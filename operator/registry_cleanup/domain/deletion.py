@@ -56,6 +56,7 @@ class Outcome(StrEnum):
     NOW_SHARED = "NowShared"  # a tag that stays stands on the digest now, or an index that stays lists it
     NOW_IN_USE = "NowInUse"  # a pod that appeared since the scan uses it
     NOT_DELETED = "NotDeleted"  # accepted, but still there
+    NO_COPY = "NoCopy"  # stays, since no copy of it could be written
     FAILED = "Failed"
 
 

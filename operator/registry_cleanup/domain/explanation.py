@@ -17,7 +17,7 @@ from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.ownership import Owners
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.policy import Rule
-from registry_cleanup.domain.published import Published, nothing_published
+from registry_cleanup.domain.published import Protected, Published, nothing_published
 from registry_cleanup.domain.reference import Digest, referrer_subject, subject_key
 from registry_cleanup.domain.report import tag_line
 from registry_cleanup.domain.rules import Position, pins, plausible, standings, version_of
@@ -176,7 +176,12 @@ class Explanation:
 
 
 def explain(
-    planned: Situation, known: Situation, read: Needs, tags: Collection[str], published: Published | None = None
+    planned: Situation,
+    known: Situation,
+    read: Needs,
+    tags: Collection[str],
+    published: Published | None = None,
+    undone: Protected | None = None,
 ) -> tuple[Explanation, ...]:
     """Explain `tags`, in their order.
 
@@ -186,16 +191,19 @@ def explain(
         read: what was read.
         tags: of the repository, or not.
         published: the plan that was published before; None where nobody knows.
+        undone: what was put back, and stays; None where that is nothing.
     """
     plan = planned.plan()
-    explained = _Explained(plan, World(known, read, planned.tags), published)
+    explained = _Explained(plan, World(known, read, planned.tags), published, undone)
     return tuple(explained.of(tag) for tag in tags)
 
 
 class _Explained:
     """One repository, of which tags are explained."""
 
-    def __init__(self, plan: RepositoryPlan, world: World, published: Published | None) -> None:
+    def __init__(
+        self, plan: RepositoryPlan, world: World, published: Published | None, undone: Protected | None
+    ) -> None:
         self._plan = plan
         self._verdicts = {verdict.tag: verdict for verdict in plan.verdicts}
         self._world = world
@@ -203,6 +211,7 @@ class _Explained:
         self._there = world.situation.inventory
         self._policy = world.situation.effective
         self._published = published
+        self._undone = undone
         self._on: dict[Digest, list[str]] = {}
         for tag, digest in sorted(self._there.tags.items()):
             self._on.setdefault(digest, []).append(tag)
@@ -343,7 +352,7 @@ class _Explained:
         """Say what holds back a tag that goes, as far as its own repository tells."""
         policy, now = self._policy, self._known.now
         before = self._published or nothing_published(policy.uid)
-        guarded = guard(policy, [self._plan], before, now, plan_only=True)
+        guarded = guard(policy, [self._plan], before, now, plan_only=True, undone=self._undone)
         first = before.first(self._plan.repository, verdict.tag, verdict.digest) if verdict.digest is not None else None
         return Held(
             guarded.items.get(self._plan.repository, {}).get(verdict.tag),

@@ -12,7 +12,7 @@ from itertools import chain
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.plan import DigestGroup, RepositoryPlan
 from registry_cleanup.domain.policy import Limits, OnExceeded, Policy
-from registry_cleanup.domain.published import Published
+from registry_cleanup.domain.published import Protected, Published
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.structure import descendants, indexes
 from registry_cleanup.domain.verdict import KeepReason
@@ -55,7 +55,13 @@ class Guarded:
 
 
 def guard(
-    policy: Policy, plans: Sequence[RepositoryPlan], before: Published, now: datetime, *, plan_only: bool
+    policy: Policy,
+    plans: Sequence[RepositoryPlan],
+    before: Published,
+    now: datetime,
+    *,
+    plan_only: bool,
+    undone: Protected | None = None,
 ) -> Guarded:
     """Say what may be pruned of `plans`.
 
@@ -66,9 +72,13 @@ def guard(
         now: the instant of the decision, aware.
         plan_only: whether nothing is pruned anyway. Where nothing is, limits are looked at as if the grace period were
             over, so that a plan that will be blocked says so a day before.
+        undone: what was put back, and stays.
     """
-    aged = [plan.hold(_in_grace(policy, plan, before, now)) for plan in plans]
     held = _Held()
+    if undone is not None and undone.items != frozenset():
+        whole, plans = plans, [plan.hold(_put_back(plan, undone)) for plan in plans]
+        held.add(KeepReason.UNDONE, whole, plans)
+    aged = [plan.hold(_in_grace(policy, plan, before, now)) for plan in plans]
     held.add(KeepReason.GRACE_PERIOD, plans, aged)
     prunable_from = min(chain.from_iterable(_times(policy, plan, before, now) for plan in plans), default=None)
     waits = not _count(aged)
@@ -175,6 +185,10 @@ def _candidates(
 
 def _allowance(limits: Limits, plan: RepositoryPlan) -> int:
     return max(PERCENT_COUNTS_FROM, plan.size * limits.max_percent // 100)
+
+
+def _put_back(plan: RepositoryPlan, undone: Protected) -> dict[str, KeepReason]:
+    return {tag: KeepReason.UNDONE for group, tag in _items(plan) if undone.holds(plan.repository, tag, group.digest)}
 
 
 def _in_grace(policy: Policy, plan: RepositoryPlan, before: Published, now: datetime) -> dict[str, KeepReason]:

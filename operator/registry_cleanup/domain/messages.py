@@ -67,6 +67,8 @@ def guard_notes(policy: Policy, guarded: Guarded, *, plan_only: bool) -> list[st
     if (waiting := guarded.held.get(KeepReason.GRACE_PERIOD)) and guarded.prunable_from is not None:
         begin = f" (the first may go from {guarded.prunable_from:%Y-%m-%dT%H:%M:%SZ})" if policy.grace_period else ""
         notes.append(f"waiting for the grace period: {waiting}{begin}")
+    if undone := guarded.held.get(KeepReason.UNDONE):
+        notes.append(f"put back by an undo, and so left alone until the policy is changed: {undone}")
     if truncated := guarded.held.get(KeepReason.LIMIT_TRUNCATED):
         notes.append(f"waiting for the next run, since the limits allow no more: {truncated}")
     if guarded.exceeded and policy.limits.on_exceeded is OnExceeded.ABORT:

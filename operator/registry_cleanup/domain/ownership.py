@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from registry_cleanup.domain.closure import DeletionUnit
+from registry_cleanup.domain.copies import is_copy_name
 from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
 from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.order import OrderBy
@@ -37,6 +38,9 @@ class Ownership:
     would: Rule | None = None
 
 
+_A_COPY = Ownership(None, KeepReason.KEEP_TAGS)
+
+
 class Owners:
     """Whose business the tags of one repository are.
 
@@ -56,6 +60,8 @@ class Owners:
 
     def of(self, tag: str) -> Ownership:
         """Say whose business `tag` is, by its own name alone, whatever it points at."""
+        if is_copy_name(tag):
+            return _A_COPY  # of what a policy pruned: no rule of any policy takes that away
         key = (referrer_subject(tag) is not None, self._set.matching(tag))
         found = self._known.get(key)
         if found is None:

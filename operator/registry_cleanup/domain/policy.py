@@ -113,15 +113,23 @@ def _translate(glob: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RepositorySelector:
-    """Repositories by glob: any include, and no exclude."""
+    """Repositories by glob: any include, and no exclude.
+
+    Attributes:
+        include, exclude: the globs.
+        never: a repository that is not selected whatever they say; None for none.
+    """
 
     include: tuple[RepositoryGlob, ...]
     exclude: tuple[RepositoryGlob, ...] = ()
+    never: str | None = None
 
     def selects(self, repository: str) -> bool:
         """Say whether `repository` is selected."""
-        return any(glob.matches(repository) for glob in self.include) and not any(
-            glob.matches(repository) for glob in self.exclude
+        return (
+            repository != self.never
+            and any(glob.matches(repository) for glob in self.include)
+            and not any(glob.matches(repository) for glob in self.exclude)
         )
 
     @property
@@ -278,6 +286,31 @@ class InUseRules:
 
 
 @dataclass(frozen=True, slots=True)
+class UndoRules:
+    """Whether runs can be undone, and for how long.
+
+    Attributes:
+        window: copies of what is pruned are kept for so long; none are made where that is nothing.
+        repository: of the same registry, where they are kept; None for ConfigMaps.
+        longest_run: so long a run may take, which is known by its start.
+    """
+
+    window: timedelta = timedelta(0)
+    repository: str | None = None
+    longest_run: timedelta = timedelta(0)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether copies are made at all."""
+        return self.window > timedelta(0)
+
+    @property
+    def kept_for(self) -> timedelta:
+        """How long the copies of a run are kept from its start: what it pruned last has the whole window, too."""
+        return self.window + self.longest_run if self.enabled else timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What the planner needs of a `RegistryCleanupPolicy`.
 
@@ -296,6 +329,7 @@ class Policy:
         in_use: what counts as in use.
         protected_repositories: in which the administrator of the operator lets nothing go.
         protected_tags: that the administrator of the operator lets nobody prune.
+        undo: whether runs can be undone.
     """
 
     uid: str
@@ -312,3 +346,4 @@ class Policy:
     in_use: InUseRules = InUseRules()
     protected_repositories: Sequence[RepositoryGlob] = ()
     protected_tags: Sequence[TagPattern] = ()
+    undo: UndoRules = UndoRules()

@@ -25,6 +25,10 @@ _REPOSITORY = struct.Struct(">QI")  # fingerprint, number of entries
 _ENTRY = struct.Struct(">QII")  # fingerprint, first published, approved (seconds, 0 for never)
 
 
+_MOST_PROTECTED = 50_000
+_ALL_PROTECTED = b"all"
+
+
 class DamagedError(ValueError):
     """Bytes that are no published plan."""
 
@@ -184,6 +188,45 @@ def decode(uid: str, content: bytes) -> Published:
         return Published(uid, digest.hex(), datetime.fromtimestamp(generated_at, UTC), repositories)
     except (struct.error, OverflowError, ValueError, OSError) as error:
         raise DamagedError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """What was put back, and is not pruned again before its policy is changed.
+
+    Attributes:
+        uid: of the policy; part of every fingerprint.
+        items: fingerprints; None stands for everything, where they are too many to tell.
+    """
+
+    uid: str
+    items: frozenset[int] | None = frozenset()
+
+    def holds(self, repository: str, tag: str, digest: Digest) -> bool:
+        """Say whether the item stays."""
+        if not self.items:
+            return self.items is None
+        return _fingerprint(self.uid, repository, tag, digest) in self.items
+
+    def with_more(self, items: Iterable[tuple[str, str, Digest]]) -> Protected:
+        """Return what is protected when these items, repository, tag and digest, are so, too."""
+        if self.items is None:
+            return self
+        more = self.items | {_fingerprint(self.uid, *item) for item in items}
+        return replace(self, items=more if len(more) <= _MOST_PROTECTED else None)
+
+    def encode(self) -> bytes:
+        """Return it as bytes."""
+        if self.items is None:
+            return _ALL_PROTECTED
+        return b"".join(item.to_bytes(8, "big") for item in sorted(self.items))
+
+    @classmethod
+    def decode(cls, uid: str, content: bytes) -> Protected:
+        """Return what `encode` wrote; of anything else nobody knows what it protects, so that it is everything."""
+        if content == _ALL_PROTECTED or len(content) % 8:
+            return cls(uid, None)
+        return cls(uid, frozenset(int.from_bytes(content[at : at + 8], "big") for at in range(0, len(content), 8)))
 
 
 class _Entries:

@@ -7,7 +7,7 @@ Each line is one JSON object with a `type`:
 - `tag`: one tag with its verdict (`Keep` with `reason`, or `Prune` with `reasons`), rule, digest, date, `dateSource`
   (`Pushed` or `Created`) and size in bytes, as far as known; of one that is in use, at most three `users`, and
   `moreUsers`, how many are left out; of one that a setting of the operator keeps, the `setting`.
-- `held`: a tag that would go, and why not now (`GracePeriod`, `LimitTruncated`).
+- `held`: a tag that would go, and why not now (`GracePeriod`, `LimitTruncated`, `Undone`).
 - `outcome`: what became of a tag that was to go.
 - `untagged`: a manifest that is left without a name, and what became of it where it was to be deleted.
 - `incomplete`: a repository that could not be read whole.

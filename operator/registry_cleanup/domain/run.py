@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from registry_cleanup.domain.copies import CopiesHeld
 from registry_cleanup.domain.deletion import DeletionSupport
 from registry_cleanup.domain.guards import Go
 from registry_cleanup.domain.reference import Digest
@@ -270,6 +271,7 @@ class RunReport:
         approval_taken: whether the approval that the order bears was taken note of.
         scan: what came of the look at what is in use; None where nobody looked, or where it could not be had whole.
         next_repository: where the next run begins, since there was no time left for it; None for anywhere.
+        copies: that can undo runs; None where this one has not to do with them.
     """
 
     order: RunOrder
@@ -288,6 +290,7 @@ class RunReport:
     approval_taken: bool = False
     scan: ScanSummary | None = None
     next_repository: str | None = None
+    copies: CopiesHeld | None = None
 
 
 def clock_skewed(offset: timedelta | None) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import islice
 
 from registry_cleanup.domain.closure import DeletionUnit
+from registry_cleanup.domain.copies import CopiesHeld
 from registry_cleanup.domain.course import Readings, Snapshot, Stage
 from registry_cleanup.domain.deletion import DeletionSupport, ItemOutcome, Outcome, UntaggedOutcome
 from registry_cleanup.domain.guards import Go, Guarded
@@ -62,6 +63,7 @@ class Tally:
         untagged_left: manifests that the plan leaves without a name, and that exist on.
         late: whether the time of the run was over before it was through.
         stage: what the run is at.
+        copies: that can undo runs; None as long as this one has not to do with them.
         doubt: why runs of this operator only plan for now, where this one would have planned only anyway.
     """
 
@@ -86,6 +88,7 @@ class Tally:
     untagged_left: int = 0
     late: bool = False
     stage: Stage = Stage.LOOKING
+    copies: CopiesHeld | None = None
     _left: list[str] = field(default_factory=list)
     _advanced: set[str] = field(default_factory=set)
     _top: list[Planned] = field(default_factory=list)
@@ -266,6 +269,7 @@ class Tally:
             self.approval_taken,
             self.scan,
             self.next_repository,
+            self.copies,
         )
 
     def _counts(self) -> Counts:

@@ -33,6 +33,7 @@ class KeepReason(StrEnum):
     REPOSITORY_INCOMPLETE = "RepositoryIncomplete"  # the repository could not be read whole
     GRACE_PERIOD = "GracePeriod"  # planned, and not published for long enough
     LIMIT_TRUNCATED = "LimitTruncated"  # planned, and more than a run may prune
+    UNDONE = "Undone"  # planned, and put back by a person since the policy was changed last
 
 
 # What stays not by a rule's retention, but since something needs it, or since it is said to be never pruned.

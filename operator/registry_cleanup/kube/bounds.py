@@ -13,6 +13,8 @@ MOST_BYTES = 16 * 1024
 LONGEST_MESSAGE = 1024
 # Of a run that is history.
 LONGEST_PAST_MESSAGE = 160
+# Of the last undo.
+LONGEST_UNDO_MESSAGE = 320
 # Of what is told of a run while it goes on, which is written without the rest.
 _PROGRESS_BYTES = 768
 # So many runs stay in the history before the sample is shortened.

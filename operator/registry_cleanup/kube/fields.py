@@ -78,6 +78,11 @@ def _kind(text: str) -> None:
         raise ValueError("is not a kind; write for example 'Service', as the objects have it")
 
 
+def _repository(text: str) -> None:
+    if not is_repository(text):
+        raise ValueError("is no name of a repository; write one in lower case without host and tag, such as ops/undo")
+
+
 def _alias(text: str) -> None:
     if not is_repository(text):
         raise ValueError("is not a path prefix; write for example 'docker-hub' or 'mirror/quay', without host")
@@ -96,4 +101,5 @@ LabelValueText = Annotated[str, _check(label_value)]
 APIVersionText = Annotated[str, _check(_api_version)]
 KindText = Annotated[str, _check(_kind)]
 AliasText = Annotated[str, _check(_alias)]
+RepositoryText = Annotated[str, _check(_repository)]
 JSONPathText = Annotated[str, _check(JSONPath.parse)]

@@ -21,6 +21,7 @@ from registry_cleanup.kube.fields import (
     OriginText,
     PatternText,
     PeriodText,
+    RepositoryText,
     ScheduleText,
     TokenURLText,
     ZoneText,
@@ -156,6 +157,13 @@ class ApprovalSpec(Model):
     required: bool = False
 
 
+class UndoSpec(Model):
+    """`spec.undo`."""
+
+    window: PeriodText = "0s"
+    repository: RepositoryText | None = None
+
+
 class LabelRequirementSpec(Model):
     """`spec.inUse.namespaceSelector.matchExpressions[]`."""
 
@@ -222,6 +230,7 @@ class PolicySpec(Model):
     grace_period: PeriodText = "24h"
     limits: LimitsSpec = LimitsSpec()
     approval: ApprovalSpec = ApprovalSpec()
+    undo: UndoSpec = UndoSpec()
     in_use: InUseSpec = InUseSpec()
     dry_run: bool = True
     schedule: ScheduleText | None = None

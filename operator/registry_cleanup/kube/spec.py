@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +26,7 @@ from registry_cleanup.domain.policy import (
     Rule,
     TagDate,
     TagPattern,
+    UndoRules,
     Untagged,
 )
 from registry_cleanup.domain.tenancy import UNBOUNDED, Asked, Bounds
@@ -45,11 +48,24 @@ PLURAL = "registrycleanuppolicies"
 KIND = "RegistryCleanupPolicy"
 REQUEST_ANNOTATION = f"{GROUP}/run-requested-at"
 APPROVE_ANNOTATION = f"{GROUP}/approve-plan"
+UNDO_ANNOTATION = f"{GROUP}/undo-run"
 
-# Bounds of `status.lastHandledRunRequest` and `status.lastHandledApproval`. A plan's hash has 64 characters: what is
-# longer than that must not be cut to one that somebody might have meant.
+# Bounds of `status.lastHandledRunRequest`, `status.lastHandledApproval` and `status.lastHandledUndo`. A plan's hash has
+# 64 characters: what is longer than that must not be cut to one that somebody might have meant.
 _LONGEST_REQUEST = 256
 _LONGEST_APPROVAL = 128
+_LONGEST_UNDO = 64
+# Who changes one of these has looked again at what goes. Neither a schedule nor `suspend` says anything of that.
+_DECIDING = {
+    "repositories",
+    "rules",
+    "keep_tags",
+    "prune_latest",
+    "min_tags_per_repository",
+    "tag_date",
+    "untagged",
+    "undo",
+}
 
 
 class InvalidSpecError(ValueError):
@@ -85,6 +101,8 @@ class ParsedPolicy:
         created: when the resource was, aware; of two policies the older one prunes what both select.
         request: the value of its run-request annotation, if it has one.
         approval: the hash of the plan that its annotation approves, if it has one.
+        undo: the ID of the run that its annotation wants undone, if it has one.
+        intent: a fingerprint of what in its spec decides which tags go; whatever else changes, it stays the same.
         registry: where its registry is, and how to log in.
         policy: what the planner needs.
         schedule: when it runs; None on request only.
@@ -102,6 +120,8 @@ class ParsedPolicy:
     created: datetime
     request: str | None
     approval: str | None
+    undo: str | None
+    intent: str
     registry: RegistrySpec
     policy: Policy
     schedule: Schedule | None
@@ -135,6 +155,8 @@ def parse_policy(body: Mapping[str, Any], bounds: Bounds = UNBOUNDED) -> ParsedP
         created=datetime.fromisoformat(metadata["creationTimestamp"]),
         request=_annotation(metadata, REQUEST_ANNOTATION, _LONGEST_REQUEST),
         approval=(_annotation(metadata, APPROVE_ANNOTATION, None) or "").strip()[:_LONGEST_APPROVAL] or None,
+        undo=(_annotation(metadata, UNDO_ANNOTATION, None) or "").strip()[:_LONGEST_UNDO] or None,
+        intent=_intent(spec),
         registry=spec.registry,
         policy=bounds.applied(_policy(metadata["uid"], spec)),
         schedule=schedule,
@@ -146,6 +168,12 @@ def parse_policy(body: Mapping[str, Any], bounds: Bounds = UNBOUNDED) -> ParsedP
         timeout=parse_duration(spec.timeout),
         history_limit=spec.history_limit,
     )
+
+
+def _intent(spec: PolicySpec) -> str:
+    # Without what is as usual: a field that a later version adds must not make another policy of this one.
+    deciding = spec.model_dump(mode="json", include=_DECIDING, exclude_defaults=True)
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
 def _annotation(metadata: Mapping[str, Any], name: str, longest: int | None) -> str | None:
@@ -167,7 +195,8 @@ def _policy(uid: str, spec: PolicySpec) -> Policy:
     return Policy(
         uid=uid,
         registry=Endpoint.of(spec.registry.url).host_port if spec.registry.url is not None else "",
-        repositories=_selector(spec.repositories),
+        # What is kept there is never pruned, whatever is selected.
+        repositories=replace(_selector(spec.repositories), never=spec.undo.repository),
         rules=tuple(_rule(rule) for rule in spec.rules),
         keep_tags=_patterns(keep_tags),
         minimum_tags=spec.min_tags_per_repository,
@@ -177,6 +206,7 @@ def _policy(uid: str, spec: PolicySpec) -> Policy:
         limits=_limits(spec.limits),
         approval_required=spec.approval.required,
         in_use=_in_use(spec.in_use),
+        undo=UndoRules(parse_period(spec.undo.window), spec.undo.repository, parse_duration(spec.timeout)),
     )
 
 

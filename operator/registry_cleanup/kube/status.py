@@ -163,6 +163,30 @@ class InUseStatus(Model):
     scan_time: str
 
 
+class UndoStatus(Model):
+    """`status.lastUndo`."""
+
+    run: str
+    completion_time: str
+    restored: int = 0
+    already_there: int = 0
+    refused: int = 0
+    missing: int = 0
+    failed: int = 0
+    message: str
+
+
+class UndoableStatus(Model):
+    """`status.undo`."""
+
+    run: str
+    until: str | None = None
+    oldest_run: str
+    oldest_until: str | None = None
+    runs: int
+    repository: str | None = None
+
+
 class PolicyStatus(Model):
     """`status`."""
 
@@ -176,6 +200,9 @@ class PolicyStatus(Model):
     last_successful_time: str | None = None
     last_handled_run_request: str | None = None
     last_handled_approval: str | None = None
+    last_handled_undo: str | None = None
+    last_undo: UndoStatus | None = None
+    undo: UndoableStatus | None = None
     last_run: LastRun | None = None
     next_repository: str | None = None
     history: list[HistoryEntry] = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from registry_cleanup.domain.copies import CopiesHeld, run_time
 from registry_cleanup.domain.course import Progress
-from registry_cleanup.domain.run import PlanSummary, ReportReference, RunReport
-from registry_cleanup.kube.bounds import LONGEST_PAST_MESSAGE, short
+from registry_cleanup.domain.run import Failure, PlanSummary, ReportReference, RunReport
+from registry_cleanup.domain.undoing import Undo, Undone
+from registry_cleanup.kube.bounds import LONGEST_PAST_MESSAGE, LONGEST_UNDO_MESSAGE, short
 from registry_cleanup.kube.status import (
     CountsStatus,
     HistoryEntry,
@@ -18,6 +20,8 @@ from registry_cleanup.kube.status import (
     ReportRef,
     SampleItem,
     TopRepository,
+    UndoableStatus,
+    UndoStatus,
     rfc3339,
 )
 
@@ -37,6 +41,50 @@ def last_run(report: RunReport, earlier: ReportRef | None) -> LastRun:
         message=short(report.message),
         report_ref=_report_ref(report.reference) or earlier,
     )
+
+
+def undo_status(undone: Undone | Failure, run: str, now: datetime) -> UndoStatus:
+    """Return what is told of the undo of `run`, or of its failure."""
+    ended = rfc3339(now) or ""
+    if isinstance(undone, Failure):
+        return UndoStatus(run=run, completion_time=ended, message=short(undone.message, LONGEST_UNDO_MESSAGE))
+    return UndoStatus(
+        run=run,
+        completion_time=ended,
+        restored=undone.count(Undo.RESTORED),
+        already_there=undone.count(Undo.ALREADY_THERE),
+        refused=undone.count(Undo.REFUSED, Undo.TAMPERED),
+        missing=undone.count(Undo.MISSING),
+        failed=undone.count(Undo.FAILED),
+        message=short(undone.message, LONGEST_UNDO_MESSAGE),
+    )
+
+
+def undoable(before: UndoableStatus | None, held: CopiesHeld | None, window: timedelta) -> UndoableStatus | None:
+    """Return until when which runs can be undone, by what status said before and what is known since; None for none."""
+    known = [] if before is None else [before.oldest_run, before.run]
+    repository, number = (None, 0) if before is None else (before.repository, before.runs)
+    if held is not None and (held.all or (held.runs and repository != held.repository)):
+        known, repository, number = [*held.runs], held.repository, len(held.runs)
+    elif held is not None and held.runs:
+        number += len(set(held.runs).difference(known))
+        known, repository = [*known, *held.runs], held.repository
+    runs = sorted(known)
+    if not runs:
+        return None
+    return UndoableStatus(
+        run=runs[-1],
+        until=_until(runs[-1], window),
+        oldest_run=runs[0],
+        oldest_until=_until(runs[0], window),
+        runs=number,
+        repository=repository,
+    )
+
+
+def _until(run: str, window: timedelta) -> str | None:
+    began = run_time(run)
+    return None if began is None else rfc3339(began + window)
 
 
 def progress_status(progress: Progress, now: datetime) -> ProgressStatus:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from registry_cleanup.domain.copies import CopiesHeld
 from registry_cleanup.domain.course import Progress
-from registry_cleanup.domain.run import Conflict, Phase, PlanSummary, RunOrder, RunReport
+from registry_cleanup.domain.run import Conflict, Failure, Phase, PlanSummary, RunOrder, RunReport
+from registry_cleanup.domain.undoing import Undone
 from registry_cleanup.kube.bounds import fitted, short
 from registry_cleanup.kube.conditions import (
     approval_command,
@@ -20,7 +22,7 @@ from registry_cleanup.kube.conditions import (
     policy_conflict,
 )
 from registry_cleanup.kube.status import FAILING, Condition, LastRun, PolicyStatus, ReportRef, rfc3339
-from registry_cleanup.kube.told import in_use, last_run, past, progress_status, published_plan
+from registry_cleanup.kube.told import in_use, last_run, past, progress_status, published_plan, undo_status, undoable
 
 # Of `spec.historyLimit`; where a limit is not known, the next run's end cuts the list to it.
 _MOST_HISTORY = 10
@@ -54,6 +56,15 @@ class StatusWriter:
         self._set("Stalled", "False", "Suspended", message)
         self._set("Reconciling", "False", "Suspended", message)
         return self._done(next_schedule_time=None, suspended_time=self._status.suspended_time or rfc3339(self._now))
+
+    def undone(self, undone: Undone | Failure, run: str, *, handled: bool = True) -> PolicyStatus:
+        """Say what an undo came to that the annotation wanted; it is `handled` with that, or is tried again."""
+        known = {"last_handled_undo": run} if handled else {}
+        return self._done(**known, last_undo=undo_status(undone, run, self._now))
+
+    def undoable(self, held: CopiesHeld, window: timedelta) -> PolicyStatus:
+        """Say which runs can be undone, and until when, as somebody has looked."""
+        return self._done(undo=undoable(None, held, window))
 
     def missed(self, time: datetime) -> PolicyStatus:
         """Say that a scheduled time, and those before it, passed without a run."""
@@ -119,6 +130,7 @@ class StatusWriter:
         handled_approval: str | None,
         next_time: datetime | None,
         history_limit: int,
+        undo_kept: timedelta = timedelta(0),
     ) -> PolicyStatus:
         """Say how a run ended.
 
@@ -129,6 +141,7 @@ class StatusWriter:
             handled_approval: the approval that this run took note of, or the last one that was.
             next_time: when the schedule starts the next run, if it does.
             history_limit: so many ended runs stay in status.
+            undo_kept: so long from its start a run can be undone.
         """
         last = last_run(report, self._last_report())
         changes: dict[str, Any] = {
@@ -138,6 +151,7 @@ class StatusWriter:
             "next_schedule_time": rfc3339(next_time),
             "next_repository": report.next_repository,
             "history": [past(last), *self._status.history][:history_limit],
+            "undo": undoable(self._status.undo, report.copies, undo_kept),
         }
         if report.plan is not None and (report.phase is not Phase.INTERRUPTED or not report.order.plan_only):
             changes |= self._published(report.plan)

@@ -152,6 +152,20 @@ class ImageAPI:
             )
         )
 
+    async def map_image(self, namespace: str, stream: str, tag: str, digest: str, reference: str) -> None:
+        """Let a tag of a stream name an Image that exists, which the registry has at `reference` (openshift.md, 5)."""
+        body = {
+            "apiVersion": f"{_GROUP}/{_VERSION}",
+            "kind": "ImageStreamMapping",
+            "metadata": {"name": stream, "namespace": namespace},
+            "image": {"metadata": {"name": digest}, "dockerImageReference": reference},
+            "tag": tag,
+        }
+        self._passage.follow()
+        self.sent += 1
+        path = f"/apis/{_GROUP}/{_VERSION}/namespaces/{quote(namespace, safe='')}/imagestreammappings"
+        await self._raw.whole("POST", path, body)
+
     async def image_exists(self, digest: str) -> bool:
         """Say whether the cluster still has the Image object of `digest`."""
         try:

@@ -11,20 +11,23 @@ from typing import Protocol
 
 from typing_extensions import override
 
-from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome
+from registry_cleanup.domain.copies import CopiedTag, Undoable
+from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, Outcome
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.policy import RepositorySelector, TagDate
 from registry_cleanup.domain.reference import Digest, short_number
 from registry_cleanup.domain.run import Aftermath, Collector
+from registry_cleanup.domain.undoing import UndoOutcome
 from registry_cleanup.openshift.api import Document, ImageAPI, Right
 from registry_cleanup.openshift.errors import MissingRightError
 from registry_cleanup.openshift.images import StreamImages
 from registry_cleanup.openshift.packed import PackedStream, without
 from registry_cleanup.openshift.pruning import StreamPruning
+from registry_cleanup.openshift.restoring import StreamRestoring, copied_tags
 from registry_cleanup.openshift.rights import NamespaceRights, Subject, explain, namespace_rights
 from registry_cleanup.openshift.streams import Stream, parse_stream, read_stream
-from registry_cleanup.ports import Proceed, Registry, RunError
+from registry_cleanup.ports import Contents, Keep, Proceed, Registry, RunError
 
 _log = logging.getLogger(__name__)
 
@@ -166,9 +169,14 @@ class OpenShiftRegistry(Registry):
 
     @override
     async def prune(
-        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed, keep: Keep | None = None
     ) -> AsyncGenerator[ItemOutcome, None]:
         stream = await self._stream(plan.repository)
+        if keep is not None and plan.groups and (refusal := await self._not_kept(plan, keep)) is not None:
+            for group in plan.groups:
+                for tag in group.tags:
+                    yield ItemOutcome(tag, group.digest, Outcome.NO_COPY, refusal)
+            return
         pruning = StreamPruning(self._api, stream, self._rights[stream.namespace], proceed)
         try:
             async with aclosing(pruning.outcomes(plan.groups)) as outcomes:
@@ -182,6 +190,17 @@ class OpenShiftRegistry(Registry):
         # Of a stream that is gone the registry deletes no links (openshift.md, 4).
         if self._may_unlink and pruning.now is not None:
             await self._unlink_all(plan.repository, lost, proceed)
+
+    @property
+    @override
+    def history_is_lost(self) -> bool:
+        return True
+
+    @override
+    def restore(
+        self, copies: Undoable, contents: Contents, *, force: bool, dry_run: bool
+    ) -> AsyncGenerator[UndoOutcome, None]:
+        return StreamRestoring(self._api, copies, force=force, dry_run=dry_run).outcomes()
 
     @override
     async def aftermath(self) -> Aftermath | None:
@@ -216,6 +235,23 @@ class OpenShiftRegistry(Registry):
             except RunError as error:
                 extra = {"repository": repository, "digest": digest, "code": error.code}
                 _log.info("the manifest link stays", extra=extra)
+
+    async def _not_kept(self, plan: RepositoryPlan, keep: Keep) -> str | None:
+        """Write down what goes; return why that cannot be. The API server itself keeps the manifests (openshift.md, 5).
+
+        Where the image of a tag is, and whether the stream's spec has it, the packed streams do not say: for that the
+        stream is read once more.
+        """
+        namespace, _, name = plan.repository.partition("/")
+        try:
+            copied = copied_tags(await self._api.stream(namespace, name))
+            going = [(tag, group.digest) for group in plan.groups for tag in group.tags]
+            # What names something else by now does not go.
+            plain = [CopiedTag(plan.repository, tag, digest) for tag, digest in going]
+            await keep([copied.get((each.tag, each.digest), each) for each in plain], ())
+        except RunError as error:
+            return error.code or error.failure.reason
+        return None
 
     async def _collector(self) -> Collector:
         try:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from typing_extensions import override
 
+from registry_cleanup.domain.copies import Undoable
 from registry_cleanup.domain.course import Readings
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport, ItemOutcome, UntaggedOutcome
 from registry_cleanup.domain.inventory import Inventory, Manifest, Needs
@@ -15,9 +16,13 @@ from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Aftermath
 from registry_cleanup.domain.trust import Endpoint
+from registry_cleanup.domain.undoing import UndoOutcome
 from registry_cleanup.ports import (
     Clock,
+    Contents,
+    CopyStore,
     CredentialSource,
+    Keep,
     Lister,
     Observer,
     Passage,
@@ -25,14 +30,17 @@ from registry_cleanup.ports import (
     Registry,
     RegistryAddress,
 )
+from registry_cleanup.registry.artifacts import ArtifactCopies
 from registry_cleanup.registry.auth import Authenticator
 from registry_cleanup.registry.client import RegistryClient
+from registry_cleanup.registry.copier import Copier
 from registry_cleanup.registry.deleter import Deleter
 from registry_cleanup.registry.deletion import Pruning
 from registry_cleanup.registry.fact_store import FactStore
 from registry_cleanup.registry.inventory import gather
 from registry_cleanup.registry.listing import RegistryLister
 from registry_cleanup.registry.probe import probe
+from registry_cleanup.registry.restoring import Restoring
 from registry_cleanup.registry.tls import tls_context
 from registry_cleanup.registry.transport import USUAL_LIMITS, Limits, Transport
 
@@ -175,7 +183,18 @@ class DistributionRegistry(Registry):
 
     @override
     def prune(
-        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed
+        self, plan: RepositoryPlan, deletion: Deletion, proceed: Proceed, keep: Keep | None = None
     ) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:
         deleter = Deleter(self._client, plan.repository, self._clock, proceed, self._concurrency)
-        return Pruning(deleter, plan, deletion.unit).outcomes()
+        copier = Copier(self._client, plan.repository, keep, self._concurrency)
+        return Pruning(deleter, plan, deletion.unit, copier).outcomes()
+
+    @override
+    def copies_in(self, repository: str, policy: str) -> CopyStore | None:
+        return ArtifactCopies(self._client, repository, policy)
+
+    @override
+    def restore(
+        self, copies: Undoable, contents: Contents, *, force: bool, dry_run: bool
+    ) -> AsyncGenerator[UndoOutcome, None]:
+        return Restoring(self._client, copies, contents, self._concurrency, force=force, dry_run=dry_run).outcomes()

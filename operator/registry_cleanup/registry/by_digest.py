@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.deletion import ItemOutcome, Outcome, leading, recheck
@@ -10,6 +10,7 @@ from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.plan import DigestGroup, RepositoryPlan
 from registry_cleanup.domain.reference import Digest, subject_key
 from registry_cleanup.domain.structure import descendants
+from registry_cleanup.registry.copier import Copier
 from registry_cleanup.registry.deleter import Deleted, Deleter, Look, LookAgainError
 from registry_cleanup.registry.together import Together
 from registry_cleanup.registry.untagged import Progress, Untagged
@@ -27,8 +28,11 @@ _SINGLY = 8
 class ByDigest:
     """The digests of one repository that go."""
 
-    def __init__(self, deleter: Deleter, plan: RepositoryPlan, untagged: Untagged, progress: Progress) -> None:
+    def __init__(
+        self, deleter: Deleter, plan: RepositoryPlan, untagged: Untagged, progress: Progress, copier: Copier
+    ) -> None:
         self._deleter = deleter
+        self._copier = copier
         self._plan = plan
         self._untagged = untagged
         self._progress = progress
@@ -48,13 +52,20 @@ class ByDigest:
         self._look = None
         remaining = groups
         while remaining:
+            await self._copier.take(remaining, 0)
+            if (refusal := self._copier.refusal(remaining[0])) is not None:
+                for outcome in self._stay(remaining[0], refusal):
+                    yield outcome
+                remaining = remaining[1:]
+                continue
             # Whatever it took, something goes after each look: in a large repository it may take longer than it holds.
             look = self._look_again if self._deleter.outdated(self._look) else self._look_at_new_tags
             remaining, saved = await look(remaining)
             for outcome in saved:
                 yield outcome
             most = min(_MOST, self._deleter.concurrency) if self._proved >= _SINGLY else 1
-            # Empty where the look has saved all that was left.
+            # Empty where the look has saved all that was left, or where what comes next has no copy yet.
+            most = self._copier.covered(remaining, 0, most)
             wave = remaining[: leading(remaining, 0, most, self._plan.manifests)]
             remaining = remaining[len(wave) :]
             async for outcome in self._delete(wave):
@@ -100,6 +111,14 @@ class ByDigest:
         self._progress.staying.update(group.digest for group in held)
         saved = tuple(ItemOutcome(tag, group.digest, Outcome.NOW_SHARED) for group in held for tag in group.tags)
         return (tuple(group for group in groups if group.digest not in needed), saved) if held else (groups, ())
+
+    def _stay(self, group: DigestGroup, refusal: str) -> Iterator[ItemOutcome]:
+        """Leave a digest alone of which there is no copy, and look anew at all that it may need."""
+        self._progress.staying.add(group.digest)
+        if group.digest in self._plan.manifests and self._plan.manifests[group.digest].children:
+            self._look = None
+        for tag in group.tags:
+            yield ItemOutcome(tag, group.digest, Outcome.NO_COPY, refusal)
 
     def _is_awaited(self, digest: Digest, going: Collection[Digest]) -> bool:
         """Say whether something goes only after `digest`: what refers to it, or what it lists, tagged or not."""

@@ -13,6 +13,7 @@ from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.plan import DigestGroup, RepositoryPlan
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.registry.batch import Batch
+from registry_cleanup.registry.copier import Copier
 from registry_cleanup.registry.deleter import Deleted, Deleter, LookAgainError
 from registry_cleanup.registry.errors import SiblingLostError
 
@@ -27,8 +28,9 @@ _SHARE = 16
 class ByTag:
     """The tags of one repository that go, each resolved right before its own deletion."""
 
-    def __init__(self, deleter: Deleter, plan: RepositoryPlan) -> None:
+    def __init__(self, deleter: Deleter, plan: RepositoryPlan, copier: Copier) -> None:
         self._deleter = deleter
+        self._copier = copier
         self._plan = plan
         self._siblings: defaultdict[Digest, set[str]] = defaultdict(set)
         for verdict in plan.verdicts:
@@ -52,7 +54,13 @@ class ByTag:
             yield outcome
         at = 0
         while at < len(line):
-            batch = line[at : at + leading(line, at, self._size(), self._plan.manifests)]
+            await self._copier.take(line, at)
+            if (refusal := self._copier.refusal(line[at])) is not None:
+                yield ItemOutcome(line[at].tags[0], line[at].digest, Outcome.NO_COPY, refusal)
+                at += 1
+                continue
+            most = self._copier.covered(line, at, self._size())
+            batch = line[at : at + leading(line, at, most, self._plan.manifests)]
             at += len(batch)
             if len(batch) == 1:
                 async for outcome in self._delete(batch[0]):

@@ -22,6 +22,7 @@ from registry_cleanup.registry.errors import (
     ReadOnlyError,
     RegistryError,
     ServerFaultError,
+    UnreachableError,
 )
 from registry_cleanup.registry.manifests import (
     ACCEPT,
@@ -70,6 +71,15 @@ class Content:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A manifest byte for byte; its digest is checked."""
+
+    digest: Digest
+    media_type: str
+    content: bytes
+
+
 class RegistryClient:
     """Reads and deletes at one registry.
 
@@ -85,6 +95,11 @@ class RegistryClient:
         self._auth = auth
         self.signatures = False
         self._has_referrers = True
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port."""
+        return self._url
 
     @property
     def server(self) -> str:
@@ -113,7 +128,7 @@ class RegistryClient:
 
     async def ping(self) -> None:
         """Ask for `/v2/`, logging in if that is wanted; raise `RegistryError` where no registry answers."""
-        answer = await self._send("GET", f"{self._url}/v2/", "")
+        answer = await self.send("GET", f"{self._url}/v2/", "")
         self.signatures = self.signatures or "X-Registry-Supports-Signatures" in answer.headers
         if answer.status == 400 and not answer.body:
             self._expect_ok(answer, "API version")  # OpenShift's, which passes
@@ -153,7 +168,7 @@ class RegistryClient:
         headers = {"Accept": ACCEPT}
         if expected is not None:
             headers["If-None-Match"] = f'"{expected}"'
-        answer = await self._send("HEAD", url, _scope(repository, deleting=deleting), headers)
+        answer = await self.send("HEAD", url, _scope(repository, deleting=deleting), headers)
         if answer.status == 404:
             return None
         if answer.status == 304 and expected is not None:
@@ -174,7 +189,7 @@ class RegistryClient:
     async def content(self, repository: str, reference: str) -> Content | None:
         """Return the manifest that a tag or digest names, body and digest in one request; None if there is none."""
         url = f"{self._url}/v2/{repository}/manifests/{reference}"
-        answer = await self._send("GET", url, _scope(repository), {"Accept": ACCEPT}, _MANIFEST_BYTES)
+        answer = await self.send("GET", url, _scope(repository), {"Accept": ACCEPT}, _MANIFEST_BYTES)
         if answer.status == 404:
             return None
         self._expect_ok(answer, f"manifest of {repository}:{reference}")
@@ -190,16 +205,61 @@ class RegistryClient:
 
     async def config(self, repository: str, digest: Digest) -> dict[str, Any] | None:
         """Return an image's config, empty where it is no JSON object; None if the registry has no such blob."""
-        answer = await self._send("GET", f"{self._url}/v2/{repository}/blobs/{digest}", _scope(repository))
-        answer = await self._follow(answer, f"{self._url}/v2/{repository}/blobs/{digest}")
-        if answer.status == 404:
+        answer = await self._blob(repository, digest, f"config {digest} of {repository}")
+        if answer is None:
             return None
-        self._expect_ok(answer, f"config {digest} of {repository}")
-        _verified(answer.body, None, digest)
         try:
             return json_object(answer)
         except MalformedAnswerError:
             return {}  # an artifact's config need not be JSON, and then it says nothing
+
+    async def blob(self, repository: str, digest: Digest) -> bytes | None:
+        """Return a blob that its digest names; None if the registry has none."""
+        answer = await self._blob(repository, digest, f"blob {digest} of {repository}")
+        return None if answer is None else answer.body
+
+    async def serves_blob(self, repository: str, digest: Digest) -> bool:
+        """Say whether the registry has a blob, and not only knows of it.
+
+        Distribution remembers sizes of blobs (`storage.cache.blobdescriptor`, on in its image's own configuration), so
+        HEAD finds one whose file a garbage collection took: one byte of it is asked for.
+        """
+        url = f"{self._url}/v2/{repository}/blobs/{digest}"
+        try:
+            answer = await self.send("GET", url, _scope(repository), {"Range": "bytes=0-0"}, _MANIFEST_BYTES)
+        except MalformedAnswerError:
+            return True  # all of it, which is large, instead of a byte
+        except UnreachableError:
+            await self.ping()  # raises if it is not this blob alone that is cut off
+            return False
+        # A redirect leads to where it is; of a blob of no bytes there is no first one (416).
+        if answer.status not in (200, 206, 301, 302, 303, 307, 308, 404, 416):
+            self._expect_ok(answer, f"blob {digest} of {repository}")
+        return answer.status != 404
+
+    async def _blob(self, repository: str, digest: Digest, what: str) -> Answer | None:
+        url = f"{self._url}/v2/{repository}/blobs/{digest}"
+        answer = await self._follow(await self.send("GET", url, _scope(repository)), url)
+        if answer.status == 404:
+            return None
+        self._expect_ok(answer, what)
+        _verified(answer.body, None, digest)
+        return answer
+
+    async def raw(self, repository: str, reference: str) -> Raw | None:
+        """Return the manifest that a tag or digest names, byte for byte; None if there is none.
+
+        Raises:
+            MalformedAnswerError: it is not what its digest names, as of Docker's schema 1.
+        """
+        url = f"{self._url}/v2/{repository}/manifests/{reference}"
+        answer = await self.send("GET", url, _scope(repository), {"Accept": ACCEPT}, _MANIFEST_BYTES)
+        if answer.status == 404:
+            return None
+        self._expect_ok(answer, f"manifest of {repository}:{reference}")
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        digest = _verified(answer.body, answer.headers.get("Docker-Content-Digest"), reference)
+        return Raw(digest, media_type, answer.body)
 
     async def delete(
         self, repository: str, reference: str, ready: Ready | None = None, *, again: bool = False
@@ -219,9 +279,9 @@ class RegistryClient:
             RegistryError: no clear answer; the manifest may or may not be gone.
         """
         url = f"{self._url}/v2/{repository}/manifests/{reference}"
-        answer = await self._send("DELETE", url, _scope(repository, deleting=True), ready=ready, again=again)
+        answer = await self.send("DELETE", url, _scope(repository, deleting=True), ready=ready, again=again)
         if answer.status == 405:
-            raise _not_allowed(answer)
+            raise not_allowed(answer)
         return answer
 
     async def referrers(self, repository: str, digest: Digest) -> Collection[Digest]:
@@ -252,7 +312,7 @@ class RegistryClient:
         url, seen = f"{self._url}{path}", set[str]()
         for _ in range(_MOST_PAGES):
             seen.add(url)
-            answer = await self._send("GET", url, scope)
+            answer = await self.send("GET", url, scope)
             if answer.status == 404 and len(seen) > 1:
                 # Not the unknown repository that a 404 of the first page means.
                 raise MalformedAnswerError(f"the registry's {what} breaks off: it has no next page")
@@ -269,7 +329,7 @@ class RegistryClient:
                 raise MalformedAnswerError("the registry's pages go round in a circle")
         raise MalformedAnswerError(f"the registry's {what} has more than {_MOST_PAGES} pages")
 
-    async def _send(
+    async def send(
         self,
         method: str,
         url: str,
@@ -278,18 +338,25 @@ class RegistryClient:
         most: int | None = None,
         ready: Ready | None = None,
         again: bool = False,
+        content: bytes | None = None,
     ) -> Answer:
         """Send a request, logging in on a first 401 or once more with a fresh token, or with what replaced a Secret."""
+
+        async def request() -> Answer:
+            return await self._transport.request(
+                method, url, sent, most_bytes=most, ready=ready, again=again, content=content
+            )
+
         login = await self._auth.headers(scope)
         sent = {**(headers or {}), **login}
-        answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready, again=again)
+        answer = await request()
         if answer.status == 401:
             self._auth.learn(answer, scope, login)
             sent |= (login := await self._auth.headers(scope))
-            answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready, again=again)
+            answer = await request()
         if answer.status == 401 and await self._auth.renew(scope, login):
             sent |= await self._auth.headers(scope)
-            answer = await self._transport.request(method, url, sent, most_bytes=most, ready=ready, again=again)
+            answer = await request()
         if answer.status == 401:
             raise await self._auth.refused(answer, scope, f"{self._url}/v2/")
         if answer.status == 403:
@@ -332,7 +399,7 @@ def _scope(repository: str, *, deleting: bool = False) -> str:
     return f"repository:{repository}:{'delete,pull' if deleting else 'pull'}"
 
 
-def _not_allowed(answer: Answer) -> RegistryError:
+def not_allowed(answer: Answer) -> RegistryError:
     """Tell deletion that is off, an error of the API, from read-only mode, which takes the method away."""
     # registries.md, 7: plain text, with the methods that are left.
     plain = answer.headers.get("Content-Type", "").startswith("text/plain")

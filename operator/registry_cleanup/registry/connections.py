@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -72,7 +73,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 # As it is: to quote it again might name something else.
                 URL(str(request.url), encoded=True),
                 headers=[*request.headers.multi_items(), *own],
-                data=request.content or None,
+                # Not as bytes: aiohttp warns of many of them.
+                data=BytesIO(request.content) if request.content else None,
                 allow_redirects=False,
                 proxy=proxy,
                 proxy_headers=login or None,

@@ -10,6 +10,7 @@ from registry_cleanup.domain.deletion import ItemOutcome, UntaggedOutcome
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.registry.by_digest import ByDigest
 from registry_cleanup.registry.by_tag import ByTag
+from registry_cleanup.registry.copier import Copier
 from registry_cleanup.registry.deleter import Deleter
 from registry_cleanup.registry.untagged import Progress, Untagged
 
@@ -17,14 +18,14 @@ from registry_cleanup.registry.untagged import Progress, Untagged
 class Pruning:
     """The deletions of one repository."""
 
-    def __init__(self, deleter: Deleter, plan: RepositoryPlan, unit: DeletionUnit) -> None:
+    def __init__(self, deleter: Deleter, plan: RepositoryPlan, unit: DeletionUnit, copier: Copier) -> None:
         self._plan = plan
         self._progress = Progress()
-        self._untagged = Untagged(deleter, plan, unit, self._progress)
+        self._untagged = Untagged(deleter, plan, unit, self._progress, copier)
         self._tags: ByTag | ByDigest = (
-            ByTag(deleter, plan)
+            ByTag(deleter, plan, copier)
             if unit is DeletionUnit.TAG
-            else ByDigest(deleter, plan, self._untagged, self._progress)
+            else ByDigest(deleter, plan, self._untagged, self._progress, copier)
         )
 
     async def outcomes(self) -> AsyncGenerator[ItemOutcome | UntaggedOutcome, None]:

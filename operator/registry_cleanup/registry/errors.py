@@ -16,6 +16,8 @@ RunError (ports)
     ├── ThrottledError           429, after all retries
     ├── ServerFaultError         5xx, after all retries
     ├── MalformedAnswerError     truncated, not JSON, of another shape, too large, or of another digest
+    ├── NotStoredError           what was pushed is not taken, or not there afterwards
+    │   └── ContentMissingError      a manifest names what the registry does not have
     └── SiblingLostError         a tag's deletion took another tag along
 """
 
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Failure
 from registry_cleanup.ports import RunError
 
@@ -176,6 +179,25 @@ class MalformedAnswerError(RegistryError):
     """An answer that cannot be what was asked for."""
 
     reason = "MalformedAnswer"
+
+
+class NotStoredError(RegistryError):
+    """The registry does not take what is pushed, or does not serve it afterwards."""
+
+    reason = "NotStored"
+    mendable = True
+
+
+class ContentMissingError(NotStoredError):
+    """A manifest was not taken since blobs or manifests that it names are not there.
+
+    Attributes:
+        digests: those that the registry names.
+    """
+
+    def __init__(self, message: str, code: str | None = None, digests: tuple[Digest, ...] = ()) -> None:
+        super().__init__(message, code)
+        self.digests = digests
 
 
 class SiblingLostError(RegistryError):

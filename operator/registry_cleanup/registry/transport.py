@@ -42,6 +42,9 @@ _HEADERS = {"User-Agent": "registry-cleanup", "Accept": "*/*", "Accept-Encoding"
 Ready: TypeAlias = Callable[[], Awaitable[None]]
 """Awaited right before a request is sent, when nothing is left to wait for; if it raises, nothing is sent."""
 
+_Body: TypeAlias = Mapping[str, str] | bytes | None
+"""Of a request: a form, or bytes as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -164,10 +167,11 @@ class Transport:
         ready: Ready | None = None,
         again: bool = False,
         form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
     ) -> Answer:
         """Send one request and return its answer, whatever its status below 500 (but for 429).
 
-        Its body is a `form`, if there is one.
+        Its body is a `form` or `content`, if there is one.
 
         Reads are repeated after a lost connection, a time limit or a 5xx; anything is repeated after a 429, which
         says that nothing was done. A DELETE that may have been carried out is never repeated. Each attempt waits for
@@ -178,9 +182,9 @@ class Transport:
             UnreachableError, TLSError, ThrottledError, ServerFaultError, MalformedAnswerError.
             RetryableError: what had to be `ready` was not done, and may be tried again.
         """
-        most = most_bytes or self.limits.most_bytes
+        most, body = most_bytes or self.limits.most_bytes, form if content is None else content
         try:
-            return await self._attempt(method, url, headers, most, again=again, ready=ready, form=form)
+            return await self._attempt(method, url, headers, most, again=again, ready=ready, body=body)
         except RetryableError as error:
             if ready is not None:
                 raise
@@ -197,7 +201,7 @@ class Transport:
                 with attempt:
                     if attempt.num == 1:
                         raise failed
-                    return await self._attempt(method, url, headers, most, again=True, form=form)
+                    return await self._attempt(method, url, headers, most, again=True, body=body)
         except RetryableError as spent:
             raise spent.error from spent.__cause__
         raise AssertionError("unreachable: retry_context either returns or raises")
@@ -211,7 +215,7 @@ class Transport:
         *,
         again: bool,
         ready: Ready | None = None,
-        form: Mapping[str, str] | None = None,
+        body: _Body = None,
     ) -> Answer:
         """Send one request in its turn."""
         await self._passage.enter(first=ready is not None)
@@ -219,7 +223,7 @@ class Transport:
         try:
             if ready is not None:
                 await ready()
-            return await self._once(method, url, headers, most_bytes, form, again=again)
+            return await self._once(method, url, headers, most_bytes, body, again=again)
         except (RetryableError, ServerFaultError, UnreachableError):
             overloaded = True
             raise
@@ -232,7 +236,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         most_bytes: int,
-        form: Mapping[str, str] | None,
+        body: _Body,
         *,
         again: bool,
     ) -> Answer:
@@ -240,17 +244,23 @@ class Transport:
         status: int | None = None
         self.sent += 1
         try:
+            content, form = (body, None) if isinstance(body, bytes) else (None, body)
             request = httpx.Request(
-                method, url, headers={**_HEADERS, **headers}, data=form, extensions=self._extensions
+                method,
+                url,
+                headers={**_HEADERS, **headers},
+                content=content,
+                data=form,
+                extensions=self._extensions,
             )
             async with (
                 asyncio.timeout(self.limits.total),
                 aclosing(await self._wire.handle_async_request(request)) as response,
             ):
-                body = bytearray()
+                received = bytearray()
                 async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > most_bytes:
+                    received += chunk
+                    if len(received) > most_bytes:
                         raise MalformedAnswerError(f"the registry's answer exceeds {most_bytes} bytes")
                 status = response.status_code
         except httpx.ConnectError as error:
@@ -263,7 +273,7 @@ class Transport:
         finally:
             if self._observer is not None:
                 self._observer.requested(method, status, again=again)
-        answer = Answer(response.status_code, response.headers, bytes(body))
+        answer = Answer(response.status_code, response.headers, bytes(received))
         self._note_clock(answer)
         return _sorted_out(answer, repeatable=repeatable)
 

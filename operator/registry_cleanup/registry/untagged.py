@@ -10,10 +10,11 @@ from enum import Enum, auto
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.deletion import Outcome, UntaggedOutcome
 from registry_cleanup.domain.inventory import Manifest, Needs
-from registry_cleanup.domain.plan import RepositoryPlan
+from registry_cleanup.domain.plan import DigestGroup, RepositoryPlan
 from registry_cleanup.domain.reference import Digest, subject_key
 from registry_cleanup.domain.rules import pinned
 from registry_cleanup.domain.structure import ancestors, descendants, parents_first
+from registry_cleanup.registry.copier import Copier
 from registry_cleanup.registry.deleter import Deleter, Look, LookAgainError
 
 _NO_TAG_LEFT = frozenset({Outcome.PRUNED, Outcome.ALREADY_GONE})
@@ -47,8 +48,11 @@ class _State(Enum):
 class Untagged:
     """The manifests without a name that are to go from one repository."""
 
-    def __init__(self, deleter: Deleter, plan: RepositoryPlan, unit: DeletionUnit, progress: Progress) -> None:
+    def __init__(
+        self, deleter: Deleter, plan: RepositoryPlan, unit: DeletionUnit, progress: Progress, copier: Copier
+    ) -> None:
         self._deleter = deleter
+        self._copier = copier
         self._plan = plan
         self._progress = progress
         self._active = plan.deletes_untagged
@@ -136,6 +140,10 @@ class Untagged:
             if digest not in self._found:
                 yield UntaggedOutcome(digest, Outcome.NOW_SHARED)
             return
+        if (refusal := await self._refusal(digest)) is not None:
+            self._progress.staying.add(digest)
+            yield UntaggedOutcome(digest, Outcome.NO_COPY, refusal)
+            return
         try:
             done = await self._deleter.delete(digest, digest, ())
         except LookAgainError:
@@ -146,6 +154,12 @@ class Untagged:
         yield UntaggedOutcome(digest, done.outcome, done.code)
         if done.error is not None:
             raise done.error
+
+    async def _refusal(self, digest: Digest) -> str | None:
+        """Return why there is no copy of `digest`; None where there is one, or is to be none."""
+        going = [DigestGroup(each, ()) for each in (digest, *self._pending)]
+        await self._copier.take(going, 0)
+        return self._copier.refusal(going[0])
 
     async def _is_held(self, digest: Digest) -> bool:
         """Say whether a tag stands on `digest`, or an index on a tag lists it, as of right now."""

@@ -17,7 +17,7 @@ from registry_cleanup.domain.namings import Naming, RuleTold, Says, Selection
 from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.ownership import PROTECTED_TAGS
 from registry_cleanup.domain.policy import Policy
-from registry_cleanup.domain.published import nothing_published
+from registry_cleanup.domain.published import Protected, nothing_published
 from registry_cleanup.domain.situation import Situation, as_read, merged
 from registry_cleanup.domain.verdict import KeepReason
 from tests.support.builders import (
@@ -210,6 +210,16 @@ def test_a_tag_that_goes_is_told_since_when_it_is_published_and_which_limit_spea
     [fresh] = explain(known, known, everything(there), ["build-1"])
     assert fresh.held is not None
     assert (fresh.held.published, fresh.held.may_go) == (None, None)
+
+
+def test_a_tag_that_an_undo_put_back_is_told_to_stay_for_that_until_another_digest_stands_there() -> None:
+    there = inventory({"build-1": image("1", 40), "build-2": image("2", 40)})
+    known = Situation(policy(rule(days=30), grace_hours=0), there, DeletionUnit.TAG, NOW)
+    undone = Protected("a-uid").with_more(
+        [(REPOSITORY, "build-1", digest("1")), (REPOSITORY, "build-2", digest("old"))]
+    )
+    told = explain(known, known, everything(there), ["build-1", "build-2"], undone=undone)
+    assert [each.held and each.held.reason for each in told] == [KeepReason.UNDONE, KeepReason.GRACE_PERIOD]
 
 
 def test_manifests_that_lose_their_name_with_a_tag_are_told_but_not_those_that_another_tag_names() -> None:

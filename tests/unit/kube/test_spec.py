@@ -21,7 +21,14 @@ from registry_cleanup.domain.policy import (
 )
 from registry_cleanup.kube.model import ConfigMapReference
 from registry_cleanup.kube.offline import refusals
-from registry_cleanup.kube.spec import APPROVE_ANNOTATION, KIND, REQUEST_ANNOTATION, InvalidSpecError, parse_policy
+from registry_cleanup.kube.spec import (
+    APPROVE_ANNOTATION,
+    KIND,
+    REQUEST_ANNOTATION,
+    InvalidSpecError,
+    ParsedPolicy,
+    parse_policy,
+)
 from tests.support.builders import minimal_spec, resource
 
 _ABSENT = object()
@@ -588,3 +595,36 @@ def test_what_counts_as_in_use_becomes_rules() -> None:
         aliases=("hub",),
     )
     assert parse_policy(resource(minimal_spec())).policy.in_use == InUseRules()
+
+
+# Undo
+
+
+def _undoing(**spec: Any) -> ParsedPolicy:  # noqa: ANN401 - values of any field
+    return parse_policy(resource({**minimal_spec(), **spec}))
+
+
+def test_the_repository_of_the_copies_is_never_selected() -> None:
+    everything = {"repositories": {"include": ["**"]}}
+    assert _undoing(**everything).policy.repositories.selects("ops/undo")
+    copying = _undoing(**everything, undo={"window": "1d", "repository": "ops/undo"})
+    assert not copying.policy.repositories.selects("ops/undo")
+    assert copying.policy.repositories.selects("ops/undo2")
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"suspend": True}, True),
+        ({"schedule": "@daily"}, True),
+        ({"dryRun": False}, True),
+        ({"limits": {"maxDeletions": 7}}, True),
+        ({"keepTags": []}, True),
+        ({"keepTags": ["v.*"]}, False),
+        ({"untagged": "Delete"}, False),
+        ({"undo": {"window": "2d"}}, False),
+    ],
+    ids=str,
+)
+def test_a_policy_wants_the_same_until_what_decides_on_tags_is_changed(change: dict[str, Any], *, same: bool) -> None:
+    assert (_undoing(**change).intent == _undoing().intent) == same

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from registry_cleanup.domain.copies import CopiesHeld
 from registry_cleanup.domain.course import Progress, Snapshot, Stage
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport
 from registry_cleanup.domain.run import (
@@ -969,3 +970,57 @@ def test_a_run_that_did_not_get_so_far_says_nothing_of_what_is_in_use() -> None:
     status = _finished(_failing(Phase.FAILED, _UNREACHABLE), before)
     assert _told(status)["InUseKnown"] == "Unknown NotAsked"
     assert _finished(_failing(Phase.FAILED, _UNREACHABLE)).condition("InUseKnown") is None
+
+
+# Until when which run can be undone
+
+_RUNS = ("20260610-030000-aaaaaa", "20260611-030000-bbbbbb", "20260612-030000-cccccc")
+
+
+def _kept(status: PolicyStatus) -> tuple[str, str, int, str | None] | None:
+    undo = status.undo
+    return None if undo is None else (undo.oldest_run[-6:], undo.run[-6:], undo.runs, undo.repository)
+
+
+def _after(held: CopiesHeld | None, before: PolicyStatus | None = None, days: int = 7) -> PolicyStatus:
+    writer = StatusWriter(before or PolicyStatus(), "team", "builds", 1, NOW)
+    return writer.finished(
+        replace(_report(), copies=held),
+        failed_before=False,
+        handled_request=None,
+        handled_approval=None,
+        next_time=None,
+        history_limit=3,
+        undo_kept=timedelta(days=days),
+    )
+
+
+def test_status_tells_which_runs_can_be_undone_and_until_when() -> None:
+    status = _after(CopiesHeld(_RUNS[:2], "ops/undo"))
+    assert status.undo is not None
+    assert (status.undo.until, status.undo.oldest_until) == ("2026-06-18T03:00:00Z", "2026-06-17T03:00:00Z")
+    assert _kept(status) == ("aaaaaa", "bbbbbb", 2, "ops/undo")
+    # A run that planned only knows nothing new but the window.
+    planned = _after(None, status, days=3)
+    assert _kept(planned) == ("aaaaaa", "bbbbbb", 2, "ops/undo")
+    assert planned.undo is not None
+    assert planned.undo.until == "2026-06-14T03:00:00Z"
+    assert _kept(_after(CopiesHeld((), "ops/undo"), status)) is None
+
+
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [
+        # One that was interrupted knows of its own copies only.
+        (CopiesHeld(_RUNS[2:], "ops/undo", all=False), ("aaaaaa", "cccccc", 3, "ops/undo")),
+        (CopiesHeld(_RUNS[1:2], "ops/undo", all=False), ("aaaaaa", "bbbbbb", 2, "ops/undo")),
+        (CopiesHeld((), "ops/undo", all=False), ("aaaaaa", "bbbbbb", 2, "ops/undo")),
+        # What is in another place is not found by an undo any more.
+        (CopiesHeld(_RUNS[2:], None, all=False), ("cccccc", "cccccc", 1, None)),
+        (CopiesHeld((), None, all=False), ("aaaaaa", "bbbbbb", 2, "ops/undo")),
+    ],
+)
+def test_a_run_that_was_cut_short_adds_what_it_copied_to_what_was_known(
+    held: CopiesHeld, told: tuple[str, str, int, str | None]
+) -> None:
+    assert _kept(_after(held, _after(CopiesHeld(_RUNS[:2], "ops/undo")))) == told

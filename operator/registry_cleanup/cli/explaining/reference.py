@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from registry_cleanup.cli.exits import CommandError, Exit
+from registry_cleanup.domain.copies import Wanted
 from registry_cleanup.domain.policy import RepositorySelector
 from registry_cleanup.domain.reference import Digest, is_repository, is_tag, parse_digest
 from registry_cleanup.domain.trust import Endpoint, Host
@@ -60,6 +61,18 @@ def read_reference(text: str, registry: Endpoint | None, selector: RepositorySel
     if not is_tag(tag):
         raise CommandError(f"{tag!r} cannot be a tag: {_FORMS}", Exit.USAGE)
     return Reference(repository, tag, None)
+
+
+def read_wanted(text: str, registry: Endpoint | None, selector: RepositorySelector) -> Wanted:
+    """Return what `text` names, which may be a whole repository; raise `CommandError` where that is nothing."""
+    name, tag = _split_tag(text)
+    if "@" in text or tag is not None:
+        found = read_reference(text, registry, selector)
+        return Wanted(found.repository, found.tag, found.digest)
+    repository = _without_host(name, registry, selector)
+    if not is_repository(repository):
+        raise CommandError(f"{text!r} names no repository: {_FORMS}", Exit.USAGE)
+    return Wanted(repository)
 
 
 def _split_tag(text: str) -> tuple[str, str | None]:

@@ -205,6 +205,8 @@ def _repository(found: Found, told: Explanation) -> Iterator[str]:
 def _held(found: Found, held: Held) -> Iterator[str]:
     policy = found.policy
     grace = policy.policy.grace_period
+    if held.reason is KeepReason.UNDONE:
+        yield "An undo put it back, so it stays (Undone) until the policy is changed."
     if held.may_go is not None and held.published is not None:
         since, until = _instant(held.published), _instant(held.may_go)
         yield f"It has been in the published plan since {since}, and may go from {until} on."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.explaining.reference import Reference, read_reference
-from registry_cleanup.cli.plans.looking import check_in_use, order_to_plan, published_plan, tell_notes
+from registry_cleanup.cli.plans.looking import check_in_use, order_to_plan, published_plan, put_back, tell_notes
 from registry_cleanup.cli.plans.policies import load
 from registry_cleanup.cli.progress import progress
 from registry_cleanup.domain.closer_look import closer_look
@@ -114,7 +114,8 @@ async def examined(asked: Asked) -> Found:
         if reference.digest is not None:
             tags = tags_on(known.inventory, reference.digest)
         published = await published_plan(session, loaded)
-        told = await asyncio.to_thread(explain, planned, known, found.read, tags, published)
+        undone = await put_back(session, loaded) if published is not None else None
+        told = await asyncio.to_thread(explain, planned, known, found.read, tags, published, undone)
         return Found(policy, reference, selection, found, published, told)
 
 

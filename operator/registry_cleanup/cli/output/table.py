@@ -31,7 +31,7 @@ _INDENT = "    "
 # Width of what stands before a fact.
 _TITLE = 15
 # These are planned, though they stay for now.
-_WAITS = ("GracePeriod", "LimitTruncated")
+_WAITS = ("GracePeriod", "LimitTruncated", "Undone")
 _Shown = TypeVar("_Shown")
 _STYLES = {"title": "bold", "going": "red", "stays": "green", "dim": "dim", "warning": "yellow"}
 

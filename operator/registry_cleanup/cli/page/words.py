@@ -40,6 +40,7 @@ REASONS: Mapping[str, str] = {
     KeepReason.REPOSITORY_INCOMPLETE: "the repository could not be read whole",
     KeepReason.GRACE_PERIOD: "waits until the grace period is over",
     KeepReason.LIMIT_TRUNCATED: "waits, because one run may not prune so many",
+    KeepReason.UNDONE: "waits, because an undo put it back, until the policy is changed",
     PruneReason.OLDER_THAN: "older than its rule keeps",
     PruneReason.BEYOND_MOST_RECENT: "beyond the most recent that its rule keeps",
 }
@@ -51,6 +52,7 @@ OUTCOMES: Mapping[str, str] = {
     Outcome.NOW_SHARED: "stayed: a tag that stays names its digest now",
     Outcome.NOW_IN_USE: "stayed: it came into use",
     Outcome.NOT_DELETED: "not deleted: the registry accepted it, and the tag is still there",
+    Outcome.NO_COPY: "stayed: no copy of it could be written",
     Outcome.FAILED: "failed",
 }
 

@@ -11,7 +11,7 @@ from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.output.printed import Printed
 from registry_cleanup.cli.plans.difference import Baseline, Difference, baseline_of, compare, planned
 from registry_cleanup.cli.plans.findings import View
-from registry_cleanup.cli.plans.looking import check_in_use, order_to_plan, published_plan, tell_notes
+from registry_cleanup.cli.plans.looking import check_in_use, look_store, order_to_plan, published_plan, tell_notes
 from registry_cleanup.cli.plans.policies import Loaded, load
 from registry_cleanup.cli.plans.reports import report_lines
 from registry_cleanup.cli.plans.summary import of_plan
@@ -26,7 +26,6 @@ from registry_cleanup.kube.api import NoAnswerError
 from registry_cleanup.kube.in_use.doubt import REASON
 from registry_cleanup.kube.status import PolicyStatus, parse_status
 from registry_cleanup.logins.options import ClusterOptions, LoginOptions
-from registry_cleanup.personal_world import LookStore
 from registry_cleanup.session import Session, open_session
 from registry_cleanup.settings import read_settings
 
@@ -66,9 +65,7 @@ async def make(asked: Asked, view: View) -> Printed:
             raise CommandError(f"nothing to compare with: policy {whose} {what}", Exit.HELD_BACK)
         check_in_use(session, loaded.policy, in_use=asked.in_use, otherwise="plan")
         published = await published_plan(session, loaded)
-        store = LookStore.of(loaded.policy)
-        if published is not None:
-            store.published = published
+        store = await look_store(session, loaded, published)
         report = await session.run(loaded.policy, order_to_plan(session), store, follow=progress(), in_use=asked.in_use)
         tell_notes(session)
         if not store.content:

@@ -16,6 +16,7 @@ from registry_cleanup.cli.output.words import count
 from registry_cleanup.cli.plans.policies import Loaded, load
 from registry_cleanup.cli.progress import progress
 from registry_cleanup.cli.running.holding import Hold, Past, Wish, exit_of, fewer_references, going_now, hold_of
+from registry_cleanup.cli.running.local_copies import LocalCopies
 from registry_cleanup.cli.running.local_plans import LocalPlans, Memory, fingerprint
 from registry_cleanup.cli.running.outcomes import Outcomes
 from registry_cleanup.cli.running.showing import (
@@ -179,6 +180,7 @@ async def _planned(call: Call, settings: Settings, stack: ExitStack) -> _Plan:
                 await _refuse_live(session, loaded)
                 policy = replace(loaded.policy, created=_YOUNGEST)
                 store = LocalPlans(policy.uid, tell)
+                store.intent = policy.intent
                 stack.enter_context(store.held(session.clock.now()))
                 memory = store.memory()
                 spec = fingerprint(loaded.spec)
@@ -321,6 +323,7 @@ async def _pruned(
                     stopping.following(progress()),
                     still=StillWanted(plan.file, api, policy.namespace, policy.name, session.clock),
                     ended=outcomes.add,
+                    copies=LocalCopies(plan.store, policy.uid),
                 )
                 stopping.over()  # a signal that comes after the run must not take its report away
     except asyncio.CancelledError as error:

@@ -15,7 +15,7 @@ import re
 import socket
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -24,11 +24,13 @@ from pathlib import Path
 from typing_extensions import override
 
 from registry_cleanup.cli.exits import CommandError, Exit
-from registry_cleanup.domain.published import DamagedError, Published, decode, encode, nothing_published
+from registry_cleanup.domain.published import DamagedError, Protected, Published, decode, encode, nothing_published
+from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Failure, ReportReference
 from registry_cleanup.ports import PlanStore, RunError
 
 PLAN_FILE, REPORT_FILE, MEMORY_FILE, LOCK_FILE = "plan", "report.ndjson.gz", "memory.json", "lock"
+UNDONE_FILE = "undone"
 _FOLDER = "registry-cleanup"
 _REGISTRIES = "registries"
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
@@ -57,6 +59,7 @@ class LocalPlans(PlanStore):
     Attributes:
         folder: of the policy.
         content: the last report that was written, as `domain.report.read_report` reads it; empty before.
+        intent: of the policy that is run: what was put back is left alone as long as it is the same.
     """
 
     def __init__(self, uid: str, tell: Callable[[str], None], state_home: Path | None = None) -> None:
@@ -72,6 +75,7 @@ class LocalPlans(PlanStore):
         home = (state_home or _state_home()) / _FOLDER
         self.folder = _folder_of(uid, home)
         self.content = b""
+        self.intent = ""
         for folder in (home, home / _REGISTRIES, self.folder):
             _make_private(folder)
 
@@ -88,18 +92,29 @@ class LocalPlans(PlanStore):
     async def save(self, published: Published) -> None:
         # What a person approved they approved for this run, which holds it in memory: the next one asks anew.
         content = encode(published.unapproved())
-        await asyncio.to_thread(self._write, PLAN_FILE, hashlib.sha256(content).digest() + content)
+        await asyncio.to_thread(self.write, PLAN_FILE, hashlib.sha256(content).digest() + content)
 
     @override
     async def report(self, content: bytes, cut: int) -> ReportReference:
         self.content = content
-        await asyncio.to_thread(self._write, REPORT_FILE, content)
+        await asyncio.to_thread(self.write, REPORT_FILE, content)
         return ReportReference(str(self.folder / REPORT_FILE), "", cut)
+
+    @override
+    async def undone(self) -> Protected | None:
+        content = await asyncio.to_thread(self.read, UNDONE_FILE)
+        return None if content is None else _put_back(self._uid, self.intent, content)
+
+    @override
+    async def protect(self, items: Sequence[tuple[str, str, Digest]]) -> None:
+        before = await self.undone() or Protected(self._uid)
+        content = self.intent.encode() + b"\n" + before.with_more(items).encode()
+        await asyncio.to_thread(self.write, UNDONE_FILE, content)
 
     def memory(self) -> Memory:
         """Return what is remembered; nothing where that is damaged or was never written."""
         try:
-            found = json.loads(self._read(MEMORY_FILE) or b"{}")
+            found = json.loads(self.read(MEMORY_FILE) or b"{}")
             known = {field.name: found.get(field.name) for field in fields(Memory)}
             memory = Memory(**known)
         except (ValueError, AttributeError):
@@ -110,7 +125,7 @@ class LocalPlans(PlanStore):
 
     def remember(self, memory: Memory) -> None:
         """Remember this, and nothing else."""
-        self._write(MEMORY_FILE, json.dumps(asdict(memory)).encode())
+        self.write(MEMORY_FILE, json.dumps(asdict(memory)).encode())
 
     @contextmanager
     def held(self, now: datetime) -> Iterator[None]:
@@ -126,20 +141,21 @@ class LocalPlans(PlanStore):
             yield
 
     def _load(self) -> Published:
-        content = self._read(PLAN_FILE)
+        content = self.read(PLAN_FILE)
         if content is None:
             return nothing_published(self._uid)
         return _checked(self._uid, content, self.folder / PLAN_FILE, self._tell)
 
-    def _read(self, name: str) -> bytes | None:
+    def read(self, name: str) -> bytes | None:
+        """Return what stands in a file of the policy; None if there is none. Raises `RunError`."""
         with self._explained():
             try:
                 return (self.folder / name).read_bytes()
             except FileNotFoundError:
                 return None
 
-    def _write(self, name: str, content: bytes) -> None:
-        """Replace a file in one step: after a crash, the old one is there or the new one."""
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file in one step: after a crash, the old one is there or the new one. Raises `RunError`."""
         with self._explained():
             number, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self.folder)  # readable by nobody else
             try:
@@ -180,12 +196,34 @@ def published_here(uid: str, tell: Callable[[str], None], state_home: Path | Non
         tell: tells a person what is wrong with a plan that is there.
         state_home: instead of the user's.
     """
+    found = _content_here(uid, PLAN_FILE, tell, state_home)
+    return None if found is None else _checked(uid, found[1], found[0], tell)
+
+
+def put_back_here(
+    uid: str, intent: str, tell: Callable[[str], None], state_home: Path | None = None
+) -> Protected | None:
+    """Return what of a policy was put back on this machine under the same `intent`; None where that is nothing.
+
+    Args:
+        uid: of the policy.
+        intent: of the policy.
+        tell: tells a person what is wrong with a file that is there.
+        state_home: instead of the user's.
+    """
+    found = _content_here(uid, UNDONE_FILE, tell, state_home)
+    return None if found is None else _put_back(uid, intent, found[1])
+
+
+def _content_here(
+    uid: str, name: str, tell: Callable[[str], None], state_home: Path | None
+) -> tuple[Path, bytes] | None:
+    """Return a file of a policy and what stands in it, None where it cannot be read; nothing is written or locked."""
     try:
         folder = _folder_of(uid, (state_home or _state_home()) / _FOLDER)
         for each in (folder.parent, folder):
             _refuse_shared(each, each.stat())
-        file = folder / PLAN_FILE
-        return _checked(uid, file.read_bytes(), file, tell)
+        return folder / name, (folder / name).read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -193,6 +231,13 @@ def published_here(uid: str, tell: Callable[[str], None], state_home: Path | Non
     except CommandError as error:
         tell(f"{error}; every tag is new here")
     return None
+
+
+def _put_back(uid: str, intent: str, content: bytes) -> Protected | None:
+    written_for, end, items = content.partition(b"\n")
+    if not end:
+        return Protected(uid, None)  # damaged: nobody knows what it protects, so that it is everything
+    return Protected.decode(uid, items) if written_for == intent.encode() else None
 
 
 def _checked(uid: str, content: bytes, file: Path, tell: Callable[[str], None]) -> Published:

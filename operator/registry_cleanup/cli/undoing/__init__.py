@@ -1,0 +1,1 @@
+"""What `undo` does: its course."""

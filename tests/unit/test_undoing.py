@@ -1,0 +1,125 @@
+"""What an undo reads of the copies of a run, before anything is put back: bounded, and none of it in vain."""
+
+import hashlib
+import tracemalloc
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from registry_cleanup.copying import RunCopies
+from registry_cleanup.domain.copies import CopiedManifest, CopiedTag, Copies, Undoable, Wanted
+from registry_cleanup.domain.copy_parts import Part, decode, encode
+from registry_cleanup.domain.reference import Digest
+from registry_cleanup.domain.undoing import Undo, Undone, UndoOutcome
+from registry_cleanup.ports import Contents, Registry, RunError
+from registry_cleanup.undoing import UndoOrder, undo
+from tests.support.undo import RUN, MemoryCopies
+
+_TYPE = "application/vnd.oci.image.index.v1+json"
+_MIB = 1024 * 1024
+
+
+@dataclass
+class _Restoring:
+    """That of a registry which takes everything, and notes what it was given."""
+
+    given: list[Undoable] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    history_is_lost = False
+    claimed_as = "here:5000"
+
+    async def restore(
+        self, copies: Undoable, contents: Contents, *, force: bool, dry_run: bool
+    ) -> AsyncGenerator[UndoOutcome, None]:
+        assert not force
+        assert not dry_run
+        self.given.append(copies)
+        for each in copies.manifests:
+            manifest = (await contents(each.part))[each.repository, each.digest]
+            self.sizes.append(len(manifest.content))
+            yield UndoOutcome(each.repository, None, each.digest, Undo.RESTORED)
+
+
+def _manifest(content: bytes, repository: str = "team/app") -> CopiedManifest:
+    return CopiedManifest(repository, Digest(f"sha256:{hashlib.sha256(content).hexdigest()}"), _TYPE, content)
+
+
+async def _undo(registry: _Restoring, store: MemoryCopies, *wanted: Wanted) -> Undone:
+    return await undo(UndoOrder("uid", RUN, wanted), cast("Registry", registry), store)
+
+
+def _store(*held: Copies, closed: bool = True, registry: str | None = None) -> MemoryCopies:
+    parts = [Part(copies, number, number - 1, registry) for number, copies in enumerate(held, start=1)]
+    if closed:
+        parts.append(Part(Copies("uid", RUN), len(held) + 1, len(held), last=True))
+    return MemoryCopies({RUN: {part.number: encode(part) for part in parts}})
+
+
+async def test_no_more_content_is_held_than_that_of_a_part() -> None:
+    manifests = [_manifest(bytes([number]) * 4 * _MIB) for number in range(16)]
+    store = _store(*(Copies("uid", RUN, (), (each,)) for each in manifests))
+    registry = _Restoring()
+    del manifests
+    tracemalloc.start()
+    try:
+        done = await _undo(registry, store)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert done.whole
+    assert registry.sizes == [4 * _MIB] * 16
+    assert peak < 24 * _MIB
+
+
+async def test_of_what_nobody_could_hold_one_repository_after_the_other_is_put_back() -> None:
+    entry = b'{"digest":"sha256:' + b"1" * 64 + b'"}'
+    indexes = [b'{"manifests":[' + b",".join([entry] * 200_000) + b"]," + f'"n":{n}}}'.encode() for n in range(3)]
+    held = [_manifest(index, f"team/app-{n}") for n, index in enumerate(indexes)]
+    store, registry = _store(*(Copies("uid", RUN, (), (each,)) for each in held)), _Restoring()
+    with pytest.raises(RunError) as caught:
+        await _undo(registry, store)
+    assert caught.value.failure.reason == "UndoTooLarge"
+    assert not registry.given
+    done = await _undo(registry, store, Wanted("team/app-1"))
+    assert (done.whole, registry.sizes) == (True, [len(held[1].content)])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_of_two_copies_of_a_manifest_the_genuine_one_is_used(order: int) -> None:
+    good = _manifest(b"{}")
+    bad = CopiedManifest(good.repository, good.digest, _TYPE, b"[1]")
+    store, registry = _store(*(Copies("uid", RUN, (), (each,)) for each in [good, bad][::order])), _Restoring()
+    assert (await _undo(registry, store)).whole
+    assert registry.sizes == [2]
+
+
+async def test_a_run_whose_copies_have_no_end_may_have_pruned_more() -> None:
+    tags = (CopiedTag("team/app", "v1", _manifest(b"{}").digest),)
+    for closed in (True, False):
+        done = await _undo(_Restoring(), _store(Copies("uid", RUN, tags), closed=closed))
+        assert (done.unfinished, done.whole, done.damaged) == (not closed, closed, 0)
+
+
+async def test_what_was_pruned_from_one_registry_is_not_put_back_into_another() -> None:
+    held = Copies("uid", RUN, (), (_manifest(b"{}"),))
+    registry = _Restoring()
+    assert (await _undo(registry, _store(held, registry="here:5000"))).whole
+    with pytest.raises(RunError, match="pruned from there:5000, and the policy is about here:5000 now") as caught:
+        await _undo(registry, _store(held, registry="there:5000"))
+    assert caught.value.failure.reason == "NothingToUndo"
+    assert len(registry.given) == 1
+
+
+async def test_copies_say_which_registry_they_are_of_unless_they_are_in_it() -> None:
+    class There(MemoryCopies):
+        repository = "ops/undo"
+
+    for store, registry in ((MemoryCopies(), "here:5000"), (There(), None)):
+        copies = RunCopies(store, "uid", RUN, "here:5000")
+        await copies.keep((), [_manifest(b"{}")])
+        await copies.close()
+        assert [decode(part, "uid", RUN, number).registry for number, part in store.parts[RUN].items()] == [
+            registry
+        ] * 2

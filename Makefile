@@ -5,7 +5,7 @@ PYTHON = .venv/bin/python
 
 help:
 	@echo "make demo           show the operator on a control plane and a registry of its own (KEEP=1 leaves them up,"
-	@echo "                    DEMO=openshift shows it on OpenShift's image streams)"
+	@echo "                    DEMO=openshift shows it on OpenShift's image streams, DEMO=space how space comes back)"
 	@echo "make test           run the tests on real parts"
 	@echo "make test-thorough  run the slow ones too, and 10,000 examples of each property"
 	@echo "make bench          measure reading and pruning against a bare client and peers (BENCH=\"--only cold\" a part"

@@ -23,6 +23,7 @@ _COMMANDS = {
     "validate": ("validate:validate", "Check policies in files, without a cluster."),
     "test": ("try_names:test", "Tell which rule owns which of some names, without a registry."),
     "in-use": ("in_use:in_use", "Print the images that the cluster uses, for policies of other clusters."),
+    "storage": ("storage.group:storage", "Work on the files of a registry's storage, for Jobs in the cluster."),
     "completion": ("completion:completion", "Print the completion script of bash, zsh or fish."),
     "operator": ("operator:operator", "Run the operator, in a cluster or with the kubeconfig."),
 }

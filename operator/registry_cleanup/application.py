@@ -13,15 +13,20 @@ from kubernetes.aio import client
 from registry_cleanup.claims import Aside, ClaimBook, RunClaims
 from registry_cleanup.clock import SystemClock
 from registry_cleanup.cluster import NoClusterError, cluster_client
+from registry_cleanup.collector import Collector
 from registry_cleanup.connector import Connector, OpenStreams, Streams
 from registry_cleanup.copying import copies_with, remove_expired
+from registry_cleanup.domain.collecting import Answer
 from registry_cleanup.domain.conflict import conflicts
 from registry_cleanup.domain.copies import CopiesHeld
+from registry_cleanup.domain.deletion import Deletion
 from registry_cleanup.domain.policy import InUseRules
 from registry_cleanup.domain.run import Conflict, Failure, RunOrder, RunReport, clock_skewed
 from registry_cleanup.domain.tenancy import PERSONAL, PLAN_ONLY
 from registry_cleanup.domain.undoing import Undone
+from registry_cleanup.doors import Doors
 from registry_cleanup.kube.api import APIError, KubernetesAPI
+from registry_cleanup.kube.collecting.api import CollectionAPI
 from registry_cleanup.kube.config_maps import OwnedConfigMaps
 from registry_cleanup.kube.copies import ConfigMapCopies
 from registry_cleanup.kube.credentials import PolicyCredentials
@@ -35,17 +40,24 @@ from registry_cleanup.kube.raw import RawAPI
 from registry_cleanup.kube.schema import ServedSchema
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
 from registry_cleanup.kube.status import UndoableStatus
+from registry_cleanup.lanes import Lane, OwnLimits
 from registry_cleanup.live_policies import LivePolicies, all_policies
 from registry_cleanup.narrator import Follow, unfollowed
+from registry_cleanup.openshift.api import ImageAPI
+from registry_cleanup.openshift.image_pruner import ImagePruner, refusal
 from registry_cleanup.openshift.rights import Subject
 from registry_cleanup.ports import Audit, Clock, Registry, RunError, World
+from registry_cleanup.pruner_course import PrunerCourse
 from registry_cleanup.registry.fact_store import FactStore
 from registry_cleanup.rivals import PolicyRivals, SameRegistry
 from registry_cleanup.runner import SKEWED, Runner
 from registry_cleanup.settings import Settings
 from registry_cleanup.telemetry import CountingAudit, Metrics
+from registry_cleanup.undo_windows import UndoWindow, UndoWindows
 from registry_cleanup.undoing import UndoOrder, undo
 
+# To be asked about where the policy sees none.
+_ANY_REPOSITORY = "registry-cleanup-probe"
 _PLANS_ONLY = f"planned only: the operator's setting {PLAN_ONLY} lets no policy prune"
 _CHANGES_NOTHING = f"the operator's setting {PLAN_ONLY} lets nothing be changed at a registry, so nothing was put back"
 _NO_ACCOUNT = Failure(
@@ -65,6 +77,9 @@ class Application:
         election: says whether this process may work; what it objects to is not done.
         schema: that the cluster serves; where it is not the built-in one, runs only plan.
         claims: of all runs.
+        doors: of all registries: no run is where garbage is collected.
+        collector: looks at collections of garbage, and does what is decided; None where there are none.
+        pruner_course: leads those of OpenShift's registry.
     """
 
     def __init__(
@@ -77,6 +92,8 @@ class Application:
         metrics: Metrics | None = None,
         election: Election | None = None,
         facts: FactStore | None = None,
+        collection_api: CollectionAPI | None = None,
+        image_pruner: ImagePruner | None = None,
     ) -> None:
         self.settings = settings
         self.bounds = settings.bounds
@@ -100,6 +117,22 @@ class Application:
         self._looks = Looks(raw, api.config_map_data, clock, settings.reach, self.metrics)
         self._live = LivePolicies(lambda: all_policies(raw, settings.namespaces), self.parse, clock)
         self._same_registry = SameRegistry(self._connect, api.openshift_registry, clock)
+        self.doors = Doors()
+        self.pruner_course: PrunerCourse | None = None
+        if image_pruner is not None:
+            self.pruner_course = PrunerCourse(image_pruner, self._pruner_refusal, clock)
+        self._image: str | None = settings.operator_image or None
+        self._collection_api = collection_api
+        self.collector: Collector | None = None
+        if collection_api is not None:
+            self.collector = Collector(
+                collection_api,
+                api.config_map_data,
+                self._takes_changes,
+                clock,
+                self._operator_image,
+                settings.service_account,
+            )
 
     def parse(self, body: Mapping[str, Any]) -> ParsedPolicy:
         """Return the policy that a resource spells, within the bounds; raise `InvalidSpecError`."""
@@ -171,6 +204,49 @@ class Application:
             store = registry.copies_in(repository, policy.uid) or elsewhere
             return await remove_expired(store, window, self.clock.now())
 
+    # What collections of garbage share
+
+    def reports_only(self, policy: ParsedPolicy) -> bool:
+        """Say whether a collection of `policy` may change nothing."""
+        return policy.dry_run or self.withheld is not None
+
+    async def doubt(self) -> str | None:
+        """Return why no garbage may be collected now."""
+        problem = await self.schema.look()
+        return None if problem is None else problem.message
+
+    async def undo_window(self, policy: ParsedPolicy, pruned: datetime | None) -> UndoWindow | None:
+        """Return the last window at the registry of `policy` that has not passed; raise `APIError`."""
+        windows = UndoWindows(self.policies, self.parse, self._same_registry, self._connect)
+        return await windows.last_at(policy, pruned, self.clock.now())
+
+    def policies(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield all policies that this operator sees, as they are now."""
+        return all_policies(self._raw, self.settings.namespaces)
+
+    async def _operator_image(self) -> str | None:
+        """Return the image of this program: as the settings say, or that of the pod that the Lease's identity names."""
+        if self._image is None and self._collection_api is not None:
+            self._image = await self._collection_api.image_of(self.settings.namespace, self.settings.identity)
+        return self._image
+
+    async def _takes_changes(self, policy: ParsedPolicy) -> Answer:
+        """Ask the registry of `policy` whether it takes changes: whether it would delete what it does not have."""
+        try:
+            async with self._connect(policy) as registry:
+                # Where its credential may delete, if it may anywhere.
+                names = filter(policy.policy.repositories.selects, await registry.repositories())
+                support = await registry.deletion([next(names, _ANY_REPOSITORY)])
+        except RunError as error:
+            return Answer.SILENT if error.failure.reachable is False else Answer.UNCLEAR
+        match support.deletion:
+            case Deletion.READ_ONLY:
+                return Answer.READ_ONLY
+            case Deletion.UNKNOWN | Deletion.FORBIDDEN:
+                return Answer.UNCLEAR
+            case _:
+                return Answer.WRITABLE  # where it only would not delete, it answers so itself, and takes pushes
+
     def _plans(self, policy: ParsedPolicy) -> ConfigMapPlans:
         return ConfigMapPlans(
             self.api,
@@ -209,8 +285,13 @@ class Application:
     @asynccontextmanager
     async def _connect(self, policy: ParsedPolicy) -> AsyncIterator[Registry]:
         """Open the registry of `policy` with the credential that it names."""
+        credentials = self._credentials(policy)
+        async with self._connector.open(policy, credentials, _streams(policy, credentials)) as registry:
+            yield registry
+
+    def _credentials(self, policy: ParsedPolicy) -> PolicyCredentials:
         series = self.metrics.policies.find(policy.namespace, policy.name)
-        credentials = PolicyCredentials(
+        return PolicyCredentials(
             self.api,
             policy,
             self.clock,
@@ -218,8 +299,15 @@ class Application:
             self.settings.service_account,
             series.credential_expires if series is not None else lambda _: None,
         )
-        async with self._connector.open(policy, credentials, _streams(policy, credentials)) as registry:
-            yield registry
+
+    async def _pruner_refusal(self, policy: ParsedPolicy) -> Failure | None:
+        """Say why `policy` may start no image pruner, asked with the token of its own ServiceAccount."""
+        streams = _streams(policy, self._credentials(policy))
+        if isinstance(streams, Failure):
+            return streams
+        async with streams() as way:
+            api = ImageAPI(way.client, Lane(None, policy.namespace, OwnLimits(1)))
+            return await refusal(api, way.account)
 
 
 def _streams(policy: ParsedPolicy, credentials: PolicyCredentials) -> OpenStreams | Failure:
@@ -282,7 +370,18 @@ async def open_application(settings: Settings, metrics: Metrics | None = None) -
             election = LeaseElection(lease, settings.identity, settings.lease_seconds, clock, MachineTime())
         api = KubernetesAPI(api_client, election.objection)
         with _facts(settings, clock) as facts:
-            yield Application(settings, api, RawAPI(api_client), clock, metrics=metrics, election=election, facts=facts)
+            raw = RawAPI(api_client)
+            yield Application(
+                settings,
+                api,
+                raw,
+                clock,
+                metrics=metrics,
+                election=election,
+                facts=facts,
+                collection_api=CollectionAPI(api_client, raw, election.objection),
+                image_pruner=ImagePruner(api_client, election.objection),
+            )
 
 
 @contextmanager

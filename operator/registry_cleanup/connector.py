@@ -142,6 +142,16 @@ class Connector:
                 else:
                     yield await self.stream_lister(api_client, registry.host)
 
+    @asynccontextmanager
+    async def open_plain(self, login: Login, *, insecure: bool) -> AsyncIterator[DistributionRegistry]:
+        """Open a registry with `login` over `/v2/`, whatever else it is; raise `RunError` where it lets nobody in."""
+        url = await self._allowed(login, "the registry")
+        address = RegistryAddress(url, insecure, await login.ca_bundle(Endpoint.of(url)))
+        own = OwnLimits(min(self._concurrent_requests, self._max_concurrency))
+        with self.gates.lane(Endpoint.of(url).server, "", own) as lane:
+            async with open_registry(address, login, self._clock, own.most, lane, observer=self._observer) as registry:
+                yield registry
+
     async def stream_lister(self, api_client: client.ApiClient, called: str | None) -> Lister:
         """Return the image streams of a cluster, whose registry is `called` so; raise `RunError` where it has none."""
         own = OwnLimits(min(self._concurrent_requests, self._max_concurrency))

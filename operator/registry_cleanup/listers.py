@@ -15,6 +15,7 @@ from registry_cleanup.kubeconfig import KubeconfigLogin
 from registry_cleanup.logins.options import LoginOptions
 from registry_cleanup.logins.personal import PersonalLogin
 from registry_cleanup.ports import Lister, RunError
+from registry_cleanup.registry.backend import DistributionRegistry
 
 
 class Listers:
@@ -63,6 +64,13 @@ class Listers:
         if named := (*hosts.external, *hosts.all):
             lister = await self._connector.stream_lister(house.client, named[0])
         yield lister
+
+    @asynccontextmanager
+    async def open_plain(self, url: str) -> AsyncIterator[DistributionRegistry]:
+        """Open the registry at `url` over `/v2/`; raise `RunError`."""
+        login = PersonalLogin(self._options, url, insecure=False, cluster=None, trusted=self._trusted)
+        async with self._connector.open_plain(login, insecure=self._options.insecure) as registry:
+            yield registry
 
     async def _first(self, stack: AsyncExitStack, urls: Sequence[str], house: KubeconfigLogin | None) -> Lister:
         url, *others = urls

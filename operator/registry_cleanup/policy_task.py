@@ -19,13 +19,14 @@ from registry_cleanup.domain.news import News
 from registry_cleanup.domain.run import Conflict, Failure, Phase, RunOrder, RunReport, Trigger
 from registry_cleanup.domain.schedule import Due, Missed, Wait, due
 from registry_cleanup.domain.undoing import Undone
+from registry_cleanup.doors import registry_key
 from registry_cleanup.kube.guard import change
 from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy
 from registry_cleanup.narrator import Narrator
 from registry_cleanup.places import Seat
 from registry_cleanup.ports import InterruptedRunError, RunError
 from registry_cleanup.runner import new_run_id
-from registry_cleanup.standing import Standing
+from registry_cleanup.standing import Notify, Standing
 from registry_cleanup.tending import Tending, UndoTries
 
 _log = logging.getLogger(__name__)
@@ -37,12 +38,12 @@ _MUTE_REST = timedelta(minutes=1)
 _LONGEST_WAIT = timedelta(minutes=10)
 # Of what an undo left, so much is in the log.
 _TOLD = 100
+# For the end of a collection, and for what is found out at the start of the operator.
+_KNOCK_AGAIN, _KNOCK_SOON = timedelta(seconds=1), timedelta(seconds=0.1)
 DELETED = "the policy was deleted"
 # Seconds; who waits for less needs its status soon.
 _REST_AFTER = 5.0
 
-Notify = Callable[[Mapping[str, Any], bool, str, str], None]
-"""Posts an Event about a resource: whether it is a warning, its reason, and what it says."""
 Place = Callable[[str], AbstractAsyncContextManager[Seat]]
 """Waits for a place to run, as one of a namespace."""
 Spread = Callable[[ParsedPolicy, Sequence[Conflict]], None]
@@ -77,6 +78,7 @@ class PolicyTask:
         self._undo_tries = UndoTries()
         self._patience: asyncio.Timeout | None = None
         self._rest_until: datetime | None = None
+        self._knocked = False
         self.task = asyncio.create_task(self._live(), name=f"policy {body['metadata']['uid']}")
 
     def observe(self, body: Mapping[str, Any]) -> None:
@@ -119,12 +121,18 @@ class PolicyTask:
                 self._tell(error.reason, str(error), warning=True)
             return Wait(None)
         await self._note_withdrawal()
+        if self._wants_undo(policy) and self._is_shut(policy):
+            return self._outside()
         if await self._undo(policy) or await self._tend_copies(policy):
             return Wait(self._now())
         if policy.suspend:
             await self.standing.write(self.standing.writer().suspended())
             await self._review_conflicts(policy)
             return Wait(None)
+        return await self._pursue(policy)
+
+    async def _pursue(self, policy: ParsedPolicy) -> Wait:
+        """Run the policy, if it is due; say how long to wait."""
         what = due(self._demands.state(policy, now := self._now()), now)
         if isinstance(what, Missed):
             await self._miss(what.time)
@@ -134,14 +142,32 @@ class PolicyTask:
             return what
         if self._rest_until is not None and self._now() < self._rest_until:
             return Wait(self._rest_until)
-        async with self._placed(policy.namespace) as seat:
+        if self._is_shut(policy):
+            return self._outside()
+        async with self._at_registry(policy) as seat:
             if seat is not None and self._outdated(policy) is None:
-                # While the run waited for its place, a request may have come, or an approval gone.
-                policy = self._application.parse(self.standing.body)
-                what = due(self._demands.state(policy, now := self._now()), now)
-                if isinstance(what, Due):
-                    await self._run(policy, what, seat)
+                await self._run_if_due(seat)
         return Wait(self._now())
+
+    async def _run_if_due(self, seat: Seat) -> None:
+        """Run, if that is still wanted: while it waited for its place, a request may have come, or an approval gone."""
+        policy = self._application.parse(self.standing.body)
+        what = due(self._demands.state(policy, now := self._now()), now)
+        if isinstance(what, Due):
+            self._knocked = False
+            await self._run(policy, what, seat)
+
+    def _is_shut(self, policy: ParsedPolicy) -> bool:
+        return self._application.doors.is_shut(registry_key(policy.registry.url))
+
+    def _outside(self) -> Wait:
+        """Wait while garbage is collected at the registry: it takes no changes, or is not there at all."""
+        if self._application.doors.all_shut:
+            return Wait(self._now() + _KNOCK_SOON)
+        if not self._knocked:
+            _log.info("the run waits for the garbage collection of its registry", extra={"policy": self.standing.name})
+        self._knocked = True
+        return Wait(self._now() + _KNOCK_AGAIN)
 
     async def _idle(self, policy: ParsedPolicy, wait: Wait) -> None:
         """Tell what a policy waits for, and what it would wait for in vain."""
@@ -165,6 +191,13 @@ class PolicyTask:
             finally:
                 self._patience = None
             yield seat
+
+    @asynccontextmanager
+    async def _at_registry(self, policy: ParsedPolicy) -> AsyncIterator[Seat | None]:
+        """Wait for a place to work at the registry; None if there is none, or if garbage is collected there by now."""
+        async with self._placed(policy.namespace) as seat:
+            with self._application.doors.inside(registry_key(policy.registry.url)) as inside:
+                yield seat if inside else None
 
     async def _run(self, policy: ParsedPolicy, asked: Due, seat: Seat) -> None:
         standing, now = self.standing, self._now()
@@ -234,13 +267,13 @@ class PolicyTask:
         if policy.undo is None and handled is not None:
             # Set again, the annotation means that it is to be done again.
             await self.standing.write(self.standing.status.model_copy(update={"last_handled_undo": None}))
-        if policy.undo in (None, handled) or self.standing.mute:
+        if policy.undo is None or not self._wants_undo(policy):
             return False
         if (again := self._undo_tries.not_before(policy.undo)) is not None and again > self._now():
             self._wake_at = _earliest(self._wake_at, again)
             return False
-        async with self._placed(policy.namespace) as seat:
-            if seat is None or policy.undo is None:
+        async with self._at_registry(policy) as seat:
+            if seat is None:
                 return True
             try:
                 undone = await unless(
@@ -257,6 +290,10 @@ class PolicyTask:
             else:
                 await self._tell_undone(policy, policy.undo, undone)
         return True
+
+    def _wants_undo(self, policy: ParsedPolicy) -> bool:
+        """Say whether the policy bears the name of a run that has not been undone yet."""
+        return policy.undo not in (None, self.standing.status.last_handled_undo) and not self.standing.mute
 
     async def _tell_undone(self, policy: ParsedPolicy, run: str, undone: Undone | Failure) -> None:
         """Say in status, log and an Event what an undo came to; what passes by itself is tried again."""
@@ -283,10 +320,14 @@ class PolicyTask:
     async def _tend_copies(self, policy: ParsedPolicy) -> bool:
         """Remove copies whose window is over, also where nothing is pruned any more; say whether any were due."""
         due_at = self._tending.due(policy, self.standing.status, now := self._now())
-        self._wake_at = _earliest(self._wake_at, due_at)
-        if due_at is None or due_at > now or self.standing.mute or self._application.withheld is not None:
+        if due_at is None or self.standing.mute or self._application.withheld is not None:
             return False
-        async with self._placed(policy.namespace) as seat:
+        if due_at <= now and self._is_shut(policy):
+            due_at = now + _KNOCK_AGAIN
+        if due_at > now:
+            self._wake_at = _earliest(self._wake_at, due_at)
+            return False
+        async with self._at_registry(policy) as seat:
             if seat is None:
                 return True
             try:

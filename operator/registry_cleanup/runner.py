@@ -107,6 +107,7 @@ class Runner:
             "generatedAt": tally.summary.generated_at.isoformat(),
             "reclaimableBytesEstimate": tally.summary.reclaimable,
             "untaggedManifestsLeft": tally.untagged_left,
+            **tally.terms(),
         }
         try:
             content, cut = await asyncio.to_thread(tally.report.compressed, head)

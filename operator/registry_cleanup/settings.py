@@ -70,6 +70,8 @@ class Settings(BaseSettings):
             cache. What is in it may be deleted at any time.
         cache_mib: size of that cache at most, about 700 bytes for an image; its volume needs half as much again; 0 for
             no cache.
+        operator_image: image of this program, by which a Job that collects garbage measures the storage; by default
+            that of the operator's own pod.
         stop_seconds: how long a run may take to reach a safe point once the operator is told to stop.
     """
 
@@ -102,6 +104,7 @@ class Settings(BaseSettings):
     schedule_jitter_seconds: int = Field(default=60, ge=0, le=3600)
     cache_dir: str = ""
     cache_mib: int = Field(default=256, ge=0, le=65_536)
+    operator_image: str = ""
     stop_seconds: float = Field(default=45.0, ge=0)
 
     @field_validator("allowed_registries", "trusted_token_hosts", "protected_repositories", "namespaces", mode="before")

@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 # Each try takes minutes by itself where the API server gives no answer.
 _AGAIN_AFTER = 30.0
 
+Notify = Callable[[Mapping[str, Any], bool, str, str], None]
+"""Posts an Event about a resource: whether it is a warning, its reason, and what it says."""
+
 
 class Standing:
     """The status of one policy. What the resource said of it is read once, in the beginning.

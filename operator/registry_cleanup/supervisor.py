@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from registry_cleanup.application import Application
+from registry_cleanup.collection_tasks import CollectionTasks
 from registry_cleanup.domain.conflict import mirrored
 from registry_cleanup.domain.run import Conflict
 from registry_cleanup.kube.spec import ParsedPolicy
 from registry_cleanup.live_policies import live_policy
 from registry_cleanup.places import Places
-from registry_cleanup.policy_task import DELETED, Notify, PolicyTask
+from registry_cleanup.policy_task import DELETED, PolicyTask
+from registry_cleanup.standing import Notify
 
 
 class Supervisor:
@@ -36,6 +38,8 @@ class Supervisor:
         self._leaving: set[asyncio.Task[None]] = set()
         self._live: dict[str, int] = {}  # which prune, as far as events have told, with their generation
         self._stopped = False
+        collector = application.collector
+        self._collections = CollectionTasks(application, collector, notify) if collector is not None else None
 
     def observe(self, body: Mapping[str, Any], *, deleted: bool) -> None:
         """Take note of a policy as an event shows it; once stopped, of none."""
@@ -50,12 +54,17 @@ class Supervisor:
                 del self._tasks[uid]
                 self._leaving.add(task.task)
                 task.task.add_done_callback(self._leaving.discard)
+            if self._collections is not None:
+                self._collections.forget(uid)
             self._forget(uid)
             return
         if task is None:
-            self._tasks[uid] = PolicyTask(self._application, self._notify, self.places.at, self._spread, body)
+            task = PolicyTask(self._application, self._notify, self.places.at, self._spread, body)
+            self._tasks[uid] = task
         else:
             task.observe(body)
+        if self._collections is not None:
+            self._collections.observe(body, task.standing)
         if live_policy(body, self._application.parse) is None:
             self._forget(uid)
         elif self._live.get(uid) != body["metadata"]["generation"]:
@@ -85,11 +94,17 @@ class Supervisor:
         tasks = list(self._tasks.values())
         for task in tasks:
             task.halt(reason)
+        collections = asyncio.create_task(self._stop_collections(seconds), name="ends collections")
         running = [*(task.task for task in tasks), *self._leaving]
         if running:
             _, late = await asyncio.wait(running, timeout=seconds)
             for late_task in late:
                 late_task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+        await collections
         for each in tasks:
             each.standing.leave()
+
+    async def _stop_collections(self, seconds: float) -> None:
+        if self._collections is not None:
+            await self._collections.stop(seconds)

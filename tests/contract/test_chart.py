@@ -40,6 +40,12 @@ def test_for_openshift_the_chart_installs_what_its_overlay_does(helm: Helm) -> N
     _assert_same(helm.render({"openshift": {"roles": True}}), rendered("openshift"))
 
 
+def test_the_right_to_start_the_image_pruner_comes_only_where_it_is_asked_for(helm: Helm) -> None:
+    _assert_same(
+        helm.render({"openshift": {"imagePruner": True}}), rendered("base") + rendered("openshift-image-pruner")
+    )
+
+
 def test_confined_to_namespaces_the_chart_installs_what_the_overlay_does(helm: Helm) -> None:
     _assert_same(helm.render({"namespaces": ["team-a", "team-b"]}), rendered("namespaced"))
 

@@ -1454,9 +1454,13 @@ async def _pruned_with_copies(setting: Setting, account: str) -> MemoryCopies:
     copies = MemoryCopies()
     async with setting.opened(account) as registry:
         plan, deletion = await _planned(registry)
-        keep = RunCopies(copies, "uid", RUN).keep
-        async with aclosing(registry.prune(plan, deletion, clients.asked(plan), keep)) as outcomes:
-            assert {outcome.outcome async for outcome in outcomes} == {Outcome.PRUNED}
+        keeping = RunCopies(copies, "uid", RUN)
+        async with aclosing(registry.prune(plan, deletion, clients.asked(plan), keeping.keep)) as outcomes:
+            async for outcome in outcomes:
+                assert outcome.outcome is Outcome.PRUNED
+                assert isinstance(outcome, ItemOutcome)
+                keeping.note(plan.repository, outcome)
+        await keeping.close()
     return copies
 
 
@@ -1541,10 +1545,11 @@ async def test_a_tag_that_is_pushed_while_an_undo_puts_others_back_is_left_alone
     setting.push("v1", "v2", "main")
     copies = await _pruned_with_copies(setting, undoer)
     new: list[str] = []
-    _once(setting, lambda: new.extend(setting.push("v2", seed="new")), "POST", f"{_HERE}imagestreammappings")
+    first, second = results(await _undone(setting, undoer, copies, dry_run=True))
+    _once(setting, lambda: new.extend(setting.push(second, seed="new")), "POST", f"{_HERE}imagestreammappings")
     done = await _undone(setting, undoer, copies)
-    assert setting.tags["v2"] == new[0], done.message
-    assert results(done) == {"v1": "Restored", "v2": "Refused"}
+    assert setting.tags[second] == new[0], done.message
+    assert results(done) == {first: "Restored", second: "Refused"}
 
 
 async def test_a_push_that_an_undo_overtakes_stands_behind_the_tag_and_is_told(setting: Setting, undoer: str) -> None:

@@ -18,7 +18,7 @@ from registry_cleanup.registry.errors import NotStoredError, ReadOnlyError
 from registry_cleanup.runner import Runner
 from tests.support.clients import SystemClock, kinds, opened, prunes
 from tests.support.crane import Crane
-from tests.support.faulty import Fault, answers, before, drops_the_answer, faulty_registry
+from tests.support.faulty import Fault, answers, before, drops_the_answer, faulty_registry, truncates_the_body
 from tests.support.images import OCI_MANIFEST, push_blob, push_raw_manifest
 from tests.support.pruning import APP, Setting
 from tests.support.registries import Version, distribution
@@ -262,6 +262,66 @@ async def test_a_registry_that_is_read_only_tells_so_and_nothing_comes_back(tmp_
         with pytest.raises(ReadOnlyError):
             await undone(server.url)
         assert Crane(tmp_path / "crane").ls(f"{server.host}/{APP}") == ["kept"]
+
+
+# What is kept for how long, and what comes back
+
+
+async def test_the_copies_of_a_run_that_took_longer_than_the_window_outlive_it(setting: Setting) -> None:
+    setting.push("old-1")
+    setting.push("kept")
+    run = _run_id(timedelta(hours=2))
+    report, _ = await _run(setting.server.url, _policy(UndoRules(timedelta(hours=1), COPIES)), run)
+    assert report.phase is Phase.SUCCEEDED, report.message
+    assert setting.tags == ["kept"]
+    assert (await undone(setting.server.url, run=run)).whole
+    assert setting.tags == ["kept", "old-1"]
+
+
+async def test_room_that_old_copies_take_is_made_before_it_is_needed(setting: Setting) -> None:
+    setting.push("old-1")
+    setting.push("kept")
+    store = _Full({_run_id(2 * _DAY): {1: b"old"}})
+    report, _ = await _run(setting.server.url, _policy(UndoRules(_DAY)), _run_id(), store)
+    assert setting.tags == ["kept"], report.message
+
+
+@pytest.mark.parametrize("status", [403, 401])
+async def test_who_may_not_delete_old_copies_is_told_that_they_are_kept(setting: Setting, status: int) -> None:
+    setting.push("old-1")
+    setting.push("kept")
+    await prune_with_copies(setting.server.url, APP, "old-1", run=_run_id(2 * _DAY))
+    setting.push("old-2")
+    setting.proxy.inject(answers(status, '{"errors":[{"code":"DENIED"}]}'), method="DELETE", path=f"/v2/{COPIES}/.*")
+    report, _ = await _run(setting.proxy.url, _policy(), _run_id())
+    assert [failure.reason for failure in report.failures] == ["CopiesKept"]
+    assert not report.failures[0].mendable
+
+
+async def test_what_a_refused_index_lists_is_not_put_back(setting: Setting) -> None:
+    child = setting.push(seed="child")
+    setting.push_index("old-index", children=[child])
+    setting.push("kept")
+    await prune_with_copies(setting.server.url, APP, "old-index", untagged=Untagged.DELETE)
+    assert not setting.exists(child)
+    setting.push("old-index", seed="newer")
+    assert results(await undone(setting.server.url)) == {"old-index": "Refused"}
+    assert not setting.exists(child)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_blob_of_which_no_byte_is_served_is_gone_whatever_the_registry_remembers(
+    setting: Setting, *, dry_run: bool
+) -> None:
+    setting.push("old-1")
+    setting.push("kept")
+    await prune_with_copies(setting.server.url, APP, "old-1", untagged=Untagged.DELETE)
+    # As Distribution 3.1 does with a cache of descriptors, after a garbage collection beside it.
+    setting.proxy.inject(truncates_the_body(), method="GET", path=f"/v2/{APP}/blobs/.*")
+    done = await undone(setting.proxy.url, dry_run=dry_run)
+    assert results(done) == {"old-1": "Missing"}
+    assert done.outcomes[0].missing
+    assert setting.tags == ["kept"]
 
 
 # What it costs

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from registry_cleanup.domain.policy import Untagged
@@ -14,6 +15,12 @@ from tests.support.pruning import APP, Setting
 from tests.support.undo import prune_with_copies, pulled, store_of, undone
 
 _MOST = 200
+# Every step, before and after it; where there is less time, some of them.
+_EVERY = [
+    pytest.param(range(1, _MOST, 6), 0, id="some"),
+    pytest.param(range(1, _MOST), 0, id="all-one-way", marks=pytest.mark.thorough),
+    pytest.param(range(1, _MOST), 1, id="all-the-other-way", marks=pytest.mark.thorough),
+]
 
 
 async def _killed(setting: Setting, work: Coroutine[Any, Any, object], step: int, *, after: bool) -> bool:
@@ -56,13 +63,16 @@ async def _runs(setting: Setting) -> list[str]:
         return list(await store_of(registry).runs())
 
 
-async def test_a_run_that_is_killed_at_any_step_is_done_again_and_all_of_it_comes_back(setting: Setting) -> None:
+@pytest.mark.parametrize(("steps", "odd"), _EVERY)
+async def test_a_run_that_is_killed_at_any_step_is_done_again_and_all_of_it_comes_back(
+    setting: Setting, steps: range, odd: int
+) -> None:
     _fill(setting)
     before = pulled(setting.crane, setting.server.host, APP)
-    for step in range(1, _MOST):
+    for turn, step in enumerate(steps):
         first, second = f"20260101-{step:06}-aaaaaa", f"20260101-{step:06}-bbbbbb"
         work = prune_with_copies(setting.proxy.url, APP, "old-.*", untagged=Untagged.DELETE, run=first)
-        if not await _killed(setting, work, step, after=step % 2 == 0):
+        if not await _killed(setting, work, step, after=turn % 2 == odd):
             break
         await prune_with_copies(setting.server.url, APP, "old-.*", untagged=Untagged.DELETE, run=second)
         assert setting.tags == ["kept"], step
@@ -74,14 +84,15 @@ async def test_a_run_that_is_killed_at_any_step_is_done_again_and_all_of_it_come
     assert 20 < step < _MOST - 1
 
 
-async def test_an_undo_that_is_killed_at_any_step_is_done_again(setting: Setting) -> None:
+@pytest.mark.parametrize(("steps", "odd"), _EVERY)
+async def test_an_undo_that_is_killed_at_any_step_is_done_again(setting: Setting, steps: range, odd: int) -> None:
     _fill(setting)
     before = pulled(setting.crane, setting.server.host, APP)
-    for step in range(1, _MOST):
+    for turn, step in enumerate(steps):
         run = f"20260101-{step:06}-aaaaaa"
         await prune_with_copies(setting.server.url, APP, "old-.*", untagged=Untagged.DELETE, run=run)
         assert setting.tags == ["kept"], step
-        killed = await _killed(setting, undone(setting.proxy.url, run=run), step, after=step % 2 == 0)
+        killed = await _killed(setting, undone(setting.proxy.url, run=run), step, after=turn % 2 == odd)
         done = await undone(setting.server.url, run=run)
         assert done.whole, (step, done.message)
         assert pulled(setting.crane, setting.server.host, APP) == before, step

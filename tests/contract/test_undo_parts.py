@@ -155,11 +155,15 @@ async def test_a_manifest_that_does_not_say_what_it_is_comes_back(setting3: Sett
     manifest = {"schemaVersion": 2, "config": config, "layers": [config]}
     push_raw_manifest(setting3.server.url, APP, ["old-1"], manifest, OCI_MANIFEST)
     setting3.push("kept")
-    before = pulled(setting3.crane, setting3.server.host, APP)
-    told = await prune_with_copies(setting3.server.url, APP, "old-.*")
-    assert set(told.values()) == {(Outcome.PRUNED, None)}
+    there = pulled(setting3.crane, setting3.server.host, APP)
+    octets = changes_headers({"Content-Type": "application/octet-stream"})
+    setting3.proxy.inject(octets, method="GET", path=f"/v2/{APP}/manifests/sha256:.*", times=1)
+    told = await prune_with_copies(setting3.proxy.url, APP, "old-.*")
+    assert told == {"old-1": (Outcome.NO_COPY, "MalformedAnswer")}
+    told = await prune_with_copies(setting3.proxy.url, APP, "old-.*")
+    assert told == {"old-1": (Outcome.PRUNED, None)}
     assert (await undone(setting3.server.url)).whole
-    assert pulled(setting3.crane, setting3.server.host, APP) == before
+    assert pulled(setting3.crane, setting3.server.host, APP) == there
 
 
 class _Forgetful(MemoryCopies):

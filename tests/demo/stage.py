@@ -10,8 +10,8 @@ import signal
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Protocol
@@ -71,10 +71,8 @@ def perform(scene_in: OpenScene, page: Path | None = None) -> int:
         scene_in: opens the scene.
         page: gets the session at the command line, if all went well.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="registry-cleanup-demo-") as name, ExitStack() as stack:
-        folder = Path(name)
+    with stage() as folder, ExitStack() as stack:
         step("Start etcd and kube-apiserver; install CRD, RBAC and Deployment: kubectl apply -k manifests/base")
         plane = stack.enter_context(control_plane(folder / "plane"))
         install(plane)
@@ -85,10 +83,22 @@ def perform(scene_in: OpenScene, page: Path | None = None) -> int:
         good = _Performance(scene, plane, running, person).play()
         if good and page is not None:
             page.write_text(with_session(page.read_text(), person.masked()))
-        step(f"Done after {time.monotonic() - began:.0f} s: " + ("all as planned" if good else "NOT AS PLANNED"))
-        if os.environ.get("KEEP"):
-            _linger(scene, plane, running)
+        conclude(began, good=good)
+        linger(plane, running, scene.namespace, scene.hints())
     return 0 if good else 1
+
+
+@contextmanager
+def stage() -> Iterator[Path]:
+    """Give a folder for all that a demo leaves, and end as on Ctrl-C when told to terminate."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    with tempfile.TemporaryDirectory(prefix="registry-cleanup-demo-") as name:
+        yield Path(name)
+
+
+def conclude(began: float, *, good: bool) -> None:
+    """Say how it ended, and how long it took since `began`."""
+    step(f"Done after {time.monotonic() - began:.0f} s: " + ("all as planned" if good else "NOT AS PLANNED"))
 
 
 def step(text: str) -> None:
@@ -261,16 +271,18 @@ def _counted(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
-def _linger(scene: Scene, plane: ControlPlane, running: Operator) -> None:
-    """Leave all up until Ctrl-C, with what to try."""
+def linger(plane: ControlPlane, running: Operator, namespace: str, hints: Sequence[str]) -> None:
+    """Leave all up until Ctrl-C, with what to try, if KEEP wants it."""
+    if not os.environ.get("KEEP"):
+        return
     step("All stays up until Ctrl-C; in another terminal, for example:")
-    at = f"-n {scene.namespace} "
+    at = f"-n {namespace} "
     for line in (
         f"export KUBECONFIG={plane.admin_kubeconfig}",
         f"kubectl {at}get rcp {POLICY} -o yaml",
         "kubectl explain rcp.spec.rules",
         f'kubectl {at}annotate rcp {POLICY} --overwrite registrycleanup.dev/run-requested-at="$(date)"',
-        *scene.hints(),
+        *hints,
         f"tail -f {running.process.log}",
     ):
         say(line)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.controlplane import ControlPlane, control_plane
+from tests.support.hosted import ready_to_collect
+from tests.support.kubelet import Kubelet
 from tests.support.operator import Operator, install, operator
 from tests.support.policies import Namespace, fresh_namespace
 
@@ -28,6 +30,13 @@ def shared_operator(installed: ControlPlane) -> Iterator[Operator]:
     """
     with operator(installed, installed.folder / "logs" / "operator", {"CONCURRENT_RUNS": "20"}) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def ready_node(node: Kubelet) -> Kubelet:
+    """Return the node, ready for collections; who uses it runs an operator, one at a time."""
+    ready_to_collect(node)
+    return node
 
 
 @pytest.fixture

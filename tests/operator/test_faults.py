@@ -1,11 +1,13 @@
 """What goes wrong, each ending in a condition that names the cause and the next step, and pruning nothing wrongly."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.command import run
 from tests.support.crane import Crane
 from tests.support.faulty import (
     Fault,
@@ -231,6 +233,13 @@ def test_a_registry_that_deletes_nothing_says_so_already_in_the_plan(
         assert condition(asked, "DeleteSupported")["status"] == "False"
         assert last_run(asked)["counts"]["tagsPruned"] == 0
         assert crane.ls(f"{registry.host}/team/app") == _ALL
+    # What that run may not do is done on the volume, by its report.
+    report = tmp_path / "report.json"
+    report.write_text("".join(json.dumps(line) + "\n" for line in namespace.report(asked)))
+    done = run(tmp_path / "home", "storage", "prune", "--root", registry.storage, "--plan", report, "--offline")
+    assert done.returncode == 0, done.stderr
+    with distribution(version, tmp_path / "registry", delete=False) as registry:
+        assert crane.ls(f"{registry.host}/team/app") == ["build-4", "build-5"]
 
 
 @pytest.mark.parametrize("version", ["2", "3"])

@@ -21,6 +21,7 @@ COPIES: Mapping[Path, Path] = {
         "serviceaccount.yaml": "manifests/base/serviceaccount.yaml",
         "rbac.yaml": "manifests/base/rbac.yaml",
         "openshift-roles.yaml": "manifests/openshift/roles.yaml",
+        "openshift-image-pruner.yaml": "manifests/openshift-image-pruner/role.yaml",
         "namespaced-rolebindings.yaml": "manifests/namespaced/rolebindings.yaml",
         "approval-role.yaml": "manifests/approval/role.yaml",
         "approval-policy.yaml": "manifests/approval/policy.yaml",

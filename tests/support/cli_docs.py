@@ -29,9 +29,18 @@ def commands() -> Mapping[str, click.Command]:
     Raises:
         ImportError: one cannot be imported.
     """
-    context = _context(program, PROGRAM)
-    found = {name: program.get_command(context, name) for name in program.list_commands(context)}
-    return {name: command for name, command in found.items() if command is not None}
+    return dict(_below(program, _context(program, PROGRAM)))
+
+
+def _below(group: click.Group, context: click.Context, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield the commands of a group, those of its groups after each, by all words that a person types."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None:
+            continue
+        yield f"{prefix}{name}", command
+        if isinstance(command, click.Group):
+            yield from _below(command, context, f"{prefix}{name} ")
 
 
 def written(page: str) -> str:

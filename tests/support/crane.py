@@ -55,8 +55,15 @@ class Crane:
             raise
         return True
 
+    def blob(self, reference: str) -> bytes:
+        """Return the content of `host/repository@digest`."""
+        return self._run("blob", reference)
+
     def run(self, *arguments: str) -> str:
         """Run any command of crane and return what it printed."""
+        return self._run(*arguments).decode()
+
+    def _run(self, *arguments: str) -> bytes:
         self.folder.mkdir(parents=True, exist_ok=True)
         auths = {
             host: {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
@@ -73,9 +80,9 @@ class Crane:
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             check=False,
         )
         if done.returncode != 0:
-            raise CraneError(f"crane {' '.join(arguments)}: {done.stderr}{done.stdout}")
+            said = (done.stderr + done.stdout).decode(errors="replace")
+            raise CraneError(f"crane {' '.join(arguments)}: {said}")
         return done.stdout

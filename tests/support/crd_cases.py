@@ -20,6 +20,8 @@ BASE: Mapping[str, Any] = {
 }
 _EXTRA = {"apiVersion": "x.io/v1", "kind": "Thing", "jsonPath": ".spec.image"}
 _RULE = BASE["spec"]["rules"][0]
+_WORKLOAD = {"kind": "StatefulSet", "name": "registry"}
+_COLLECTION = {"mode": "Run", "schedule": "0 4 * * 0", "workloadRef": _WORKLOAD}
 
 # What is set where, the field that the answer must name, and words that must stand in it.
 REFUSED: list[tuple[str, object, str, str]] = [
@@ -124,6 +126,44 @@ REFUSED: list[tuple[str, object, str, str]] = [
     ("spec.undo.repository", "Ops/undo", "spec.undo.repository", "name of a repository"),
     ("spec.undo.repository", "ops/undo:tag", "spec.undo.repository", "name of a repository"),
     ("spec.undo.repository", "a" * 256, "spec.undo.repository", "more than 255"),
+    # garbageCollection
+    ("spec.garbageCollection.mode", "Always", "spec.garbageCollection.mode", "supported values"),
+    ("spec.garbageCollection", {"mode": "Run", "workloadRef": _WORKLOAD}, "spec.garbageCollection.schedule", "such as"),
+    (
+        "spec.garbageCollection",
+        {"mode": "Report", "schedule": "@weekly"},
+        "spec.garbageCollection.workloadRef",
+        "name the Deployment or StatefulSet",
+    ),
+    ("spec.garbageCollection", _COLLECTION | {"schedule": "weekly"}, "spec.garbageCollection.schedule", "five fields"),
+    (
+        "spec.garbageCollection",
+        _COLLECTION | {"workloadRef": {"kind": "DaemonSet", "name": "registry"}},
+        "spec.garbageCollection.workloadRef.kind",
+        "supported values",
+    ),
+    (
+        "spec.garbageCollection",
+        _COLLECTION | {"workloadRef": {"kind": "Deployment", "name": "Registry"}},
+        "spec.garbageCollection.workloadRef.name",
+        "name of a workload",
+    ),
+    (
+        "spec.garbageCollection",
+        _COLLECTION | {"strategy": "Live"},
+        "spec.garbageCollection.strategy",
+        "supported values",
+    ),
+    ("spec.garbageCollection", _COLLECTION | {"timeout": "0s"}, "spec.garbageCollection.timeout", "more than zero"),
+    ("spec.garbageCollection", _COLLECTION | {"timeout": "soon"}, "spec.garbageCollection.timeout", "such as 30d"),
+    ("spec.garbageCollection", _COLLECTION | {"volume": ""}, "spec.garbageCollection.volume", "at least 1"),
+    (
+        "spec",
+        BASE["spec"]
+        | {"registry": {"type": "OpenShift", "serviceAccountName": "pruner"}, "garbageCollection": _COLLECTION},
+        "spec.garbageCollection.workloadRef",
+        "the cluster's own image pruner",
+    ),
     # repositories
     ("spec.repositories", ABSENT, "spec.repositories", "Required value"),
     ("spec.repositories.include", ABSENT, "spec.repositories.include", "Required value"),
@@ -326,6 +366,18 @@ ACCEPTED: list[tuple[str, object]] = [
     ("spec.limits", {"maxDeletions": 1_000_000, "maxPercentPerRepository": 100, "onExceeded": "Truncate"}),
     ("spec.approval", {"required": True}),
     ("spec.undo", {"window": "14d"}),
+    ("spec.garbageCollection", {}),
+    ("spec.garbageCollection", {"mode": "None", "timeout": "2h"}),
+    ("spec.garbageCollection", _COLLECTION | {"strategy": "Offline", "volume": "data", "timeout": "90m"}),
+    ("spec", BASE["spec"] | {"garbageCollection": _COLLECTION, "timeZone": "Europe/Berlin"}),
+    (
+        "spec",
+        BASE["spec"]
+        | {
+            "registry": {"type": "OpenShift", "serviceAccountName": "pruner"},
+            "garbageCollection": {"mode": "Run", "schedule": "@weekly"},
+        },
+    ),
     ("spec.undo", {"window": "0s", "repository": "ops/undo.of__this-1/x--y"}),
     ("spec.untagged", "Delete"),
     ("spec.minTagsPerRepository", 0),

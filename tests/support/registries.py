@@ -81,10 +81,14 @@ def distribution(
     htpasswd: Mapping[str, str] | None = None,
     token: TokenAuth | None = None,
     access_log: bool = True,
+    host: str | None = None,
 ) -> Iterator[RegistryServer]:
-    """Run a registry with its configuration, log and, unless given, its storage in `folder`."""
+    """Run a registry with its configuration, log and, unless given, its storage in `folder`.
+
+    At a free port, unless `host` says where one was that is stopped.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    host = f"127.0.0.1:{free_port()}"
+    host = host or f"127.0.0.1:{free_port()}"
     server = RegistryServer(
         version=version,
         host=host,

@@ -13,6 +13,7 @@ import yaml
 from registry_cleanup.domain.deletion import Outcome
 from registry_cleanup.domain.run import Phase
 from registry_cleanup.domain.verdict import KeepReason, PruneReason
+from registry_cleanup.kube.offline import refusals
 from registry_cleanup.kube.spec import KIND, parse_policy
 from tests.support.builders import minimal_spec, resource
 
@@ -22,6 +23,7 @@ _POLICY = (_ROOT / "docs" / "policy.md").read_text()
 _PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
 _SAMPLES = sorted((_ROOT / "crds" / "samples").glob("*.yaml"))
 
+_YAML = re.compile(r"^ *```yaml\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 _REFERENCE = re.compile(r"`([a-z0-9_/]+\.py)::(\w+)`")
 # Rows 1 to 19 of the semantics; where one says of several what they have in common, `6 to 10`.
 _ROW = re.compile(r"^\| ([0-9]+(?: to [0-9]+)?) \| (.+) \| (.*) \|$", re.MULTILINE)
@@ -40,12 +42,19 @@ def _tests_of(path: str) -> frozenset[str]:
 def _examples() -> Iterator[Any]:
     """Yield the specs of all policies, and parts of specs, that a page or a sample shows."""
     for page in _PAGES:
-        for number, block in enumerate(
-            re.findall(r"^ *```yaml\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
-        ):
+        for number, block in enumerate(_YAML.findall(page.read_text())):
             yield from _specs(block, f"{page.name}-{number}")
     for sample in _SAMPLES:
         yield from _specs(sample.read_text(), sample.stem)
+
+
+def _whole_policies() -> Iterator[Any]:
+    """Yield every policy with name and kind that a page shows."""
+    for page in _PAGES:
+        for number, block in enumerate(_YAML.findall(page.read_text())):
+            for document in yaml.safe_load_all(block):
+                if document.get("kind") == KIND:
+                    yield pytest.param(document, id=f"{page.name}-{number}")
 
 
 def _specs(text: str, where: str) -> Iterator[Any]:
@@ -65,6 +74,20 @@ def _first_cells(heading: str) -> set[str]:
 @pytest.mark.parametrize("spec", [*_examples()])
 def test_an_example_is_a_policy_that_the_operator_obeys(spec: dict[str, Any]) -> None:
     assert parse_policy(resource(spec)).policy.rules
+
+
+@pytest.mark.parametrize("policy", [*_whole_policies()])
+def test_a_whole_policy_of_a_page_is_one_that_the_api_server_takes(policy: dict[str, Any]) -> None:
+    assert refusals(policy) == []
+
+
+def test_the_page_about_space_has_a_policy_to_copy_for_each_kind_of_registry() -> None:
+    collected = [
+        policy["spec"]["registry"].get("type", policy["spec"]["garbageCollection"].get("workloadRef", {}).get("kind"))
+        for policy in (param.values[0] for param in _whole_policies())
+        if policy["spec"].get("garbageCollection", {}).get("mode") == "Run"
+    ]
+    assert {"Deployment", "StatefulSet", "OpenShift"} <= set(collected)
 
 
 def test_every_reason_outcome_and_phase_is_explained_and_no_other_word() -> None:

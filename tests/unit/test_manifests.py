@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from registry_cleanup.kube.collecting.api import RIGHTS
 from registry_cleanup.kube.in_use.doubt import AGGREGATION_LABEL
 from registry_cleanup.kube.in_use.sources import BUILT_IN, NAMESPACES, OPENSHIFT
 from registry_cleanup.kube.lease import LEASE_NAME, LEASE_RULES
@@ -25,6 +26,7 @@ _IN_USE = "registry-cleanup-in-use"
 _OWN_ROLES = {_OPERATOR, _LOOK, _HOSTS, _IN_USE}
 _OWN_ACCOUNT = {"kind": "ServiceAccount", "name": "registry-cleanup", "namespace": "registry-cleanup-system"}
 _CREDENTIALS = "registry-cleanup-credentials"
+_COLLECTOR = "registry-cleanup-collector"
 _LEADER = "registry-cleanup-leader"
 
 _RuleParts = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
@@ -81,6 +83,7 @@ def test_the_base_holds_these_resources_and_no_others(resources: list[dict[str, 
         ("ClusterRole", _IN_USE),
         ("ClusterRoleBinding", _IN_USE),
         ("ClusterRole", _CREDENTIALS),
+        ("ClusterRole", _COLLECTOR),
         ("Role", _LEADER),
         ("RoleBinding", _LEADER),
         ("ClusterRole", "registry-cleanup-view"),
@@ -160,6 +163,37 @@ def test_the_sample_grants_the_credentials_of_one_namespace_to_the_operator() ->
     command = sample.read_text()
     assert f"--clusterrole={_CREDENTIALS}" in command
     assert "--serviceaccount=registry-cleanup-system:registry-cleanup" in command
+
+
+def test_whoever_lets_garbage_be_collected_in_a_namespace_grants_exactly_this(resources: list[dict[str, Any]]) -> None:
+    assert _rules(resources, _COLLECTOR) == {
+        (("apps",), ("deployments", "statefulsets"), ("get", "list", "patch"), ()),
+        (("batch",), ("jobs",), ("create", "delete", "get"), ()),
+        (("",), ("pods",), ("list",), ()),
+    }
+    bindings = _of_kind(resources, "ClusterRoleBinding") + _of_kind(resources, "RoleBinding")
+    assert [binding for binding in bindings if binding["roleRef"]["name"] == _COLLECTOR] == []
+
+
+def test_a_collection_needs_no_right_that_its_role_does_not_grant(resources: list[dict[str, Any]]) -> None:
+    granted = {
+        (verb, group, resource)
+        for (group,), kinds, verbs, _ in _rules(resources, _COLLECTOR)
+        for verb in verbs
+        for resource in kinds
+    }
+    for plural in ("deployments", "statefulsets"):
+        needed = {(verb, group, resource.format(workloads=plural)) for verb, group, resource in RIGHTS}
+        assert needed <= granted
+
+
+def test_the_sample_lets_garbage_be_collected_in_one_namespace() -> None:
+    sample = _ROOT / "manifests" / "samples" / "collector-rolebinding.yaml"
+    binding = yaml.safe_load(sample.read_text())
+    assert binding["kind"] == "RoleBinding"
+    assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("ClusterRole", _COLLECTOR)
+    assert binding["subjects"] == [_OWN_ACCOUNT]
+    assert f"--clusterrole={_COLLECTOR}" in sample.read_text()
 
 
 def test_no_role_holds_a_wildcard_or_joins_a_role_of_the_cluster(resources: list[dict[str, Any]]) -> None:
@@ -375,6 +409,23 @@ def test_no_role_for_openshift_holds_a_wildcard_or_joins_a_role_of_the_cluster(
 ) -> None:
     # An aggregated role would hand its rights to everybody who may edit in a namespace.
     test_no_role_holds_a_wildcard_or_joins_a_role_of_the_cluster(openshift)
+
+
+def test_the_image_pruner_may_be_read_and_its_jobs_made_and_seen_and_nothing_else(
+    openshift: list[dict[str, Any]],
+) -> None:
+    pruner = _rendered("openshift-image-pruner")
+    assert [(each["kind"], each["metadata"]["name"], each["metadata"]["namespace"]) for each in pruner] == [
+        ("Role", "registry-cleanup-image-pruner", "openshift-image-registry"),
+        ("RoleBinding", "registry-cleanup-image-pruner", "openshift-image-registry"),
+    ]
+    role, binding = pruner
+    assert role["rules"] == [
+        {"apiGroups": ["batch"], "resources": ["cronjobs"], "resourceNames": ["image-pruner"], "verbs": ["get"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list"]},
+    ]
+    # The operator's account, and never that of a policy.
+    assert binding["subjects"] == _of_kind(openshift, "RoleBinding")[0]["subjects"]
 
 
 # Settings

@@ -20,6 +20,7 @@ from registry_cleanup.domain.run import Conflict, Counts, Failure, Phase, PlanSu
 from registry_cleanup.domain.schedule import Timetable
 from registry_cleanup.domain.tenancy import UNBOUNDED, Bounds, HostGlob
 from registry_cleanup.domain.undoing import Undo, Undone, UndoOutcome
+from registry_cleanup.doors import Doors, registry_key
 from registry_cleanup.kube.api import ForbiddenError
 from registry_cleanup.kube.lease import Alone
 from registry_cleanup.kube.spec import (
@@ -124,6 +125,8 @@ class _World:
         self.withheld: str | None = None
         self.metrics = Metrics()
         self.claims = ClaimBook()
+        self.doors = Doors()
+        self.collector = None
         self.election = Alone()
         self._changed = asyncio.Condition()
         self.supervisor = Supervisor(
@@ -996,6 +999,56 @@ async def test_an_undo_that_fails_is_told_and_not_tried_over_and_over(
     assert world.undone == ["run-1"]
     assert words in world.statuses["builds"]["lastUndo"]["message"]
     assert world.events == ["UndoIncomplete"]
+
+
+# While garbage is collected
+
+
+_DOOR = registry_key(minimal_spec()["registry"]["url"])
+
+
+async def test_no_run_is_where_garbage_is_collected_and_it_begins_once_that_is_over(world: _World) -> None:
+    with world.doors.shut(_DOOR):
+        world.observe(_body())
+        await world.idle()
+        assert world.orders == []
+        assert world.doors.is_empty(_DOOR)
+    await world.until(lambda: bool(world.orders))
+
+
+async def test_a_collection_sees_the_runs_that_are_there(world: _World) -> None:
+    gate = world.hold("builds")
+    world.observe(_body())
+    await world.until(lambda: bool(world.orders))
+    assert not world.doors.is_empty(_DOOR)
+    gate.set()
+    async with asyncio.timeout(_LIMIT):
+        while not world.doors.is_empty(_DOOR):
+            await world.idle()
+
+
+async def test_nothing_begins_before_it_is_known_what_was_left_frozen(world: _World) -> None:
+    world.doors.all_shut = True
+    world.observe(_body())
+    await world.idle()
+    assert world.orders == []
+    world.doors.all_shut = False
+    await world.until(lambda: bool(world.orders))
+
+
+async def test_a_run_that_waits_for_its_place_while_the_door_is_shut_stays_outside() -> None:
+    async with _ended(_World(concurrent_runs=1)) as world:
+        first_goes_on = world.hold("first")
+        world.observe(_body("first", registry={"url": "https://another.example.com"}))
+        await world.until(lambda: len(world.orders) == 1)
+        world.observe(_body())
+        await world.idle()
+        assert world.supervisor.places.waiting == 1
+        with world.doors.shut(_DOOR):
+            first_goes_on.set()
+            await world.idle()
+            assert [name for name, _ in world.orders] == ["first"]
+        await world.until(lambda: len(world.orders) == 2)
 
 
 # Copies are removed when their window is over

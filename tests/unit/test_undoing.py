@@ -3,18 +3,22 @@
 import hashlib
 import tracemalloc
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
+from typing_extensions import override
 
 from registry_cleanup.copying import RunCopies
 from registry_cleanup.domain.copies import CopiedManifest, CopiedTag, Copies, Undoable, Wanted
 from registry_cleanup.domain.copy_parts import Part, decode, encode
+from registry_cleanup.domain.policy import RepositoryGlob, RepositorySelector, TagPattern
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.undoing import Undo, Undone, UndoOutcome
 from registry_cleanup.ports import Contents, Registry, RunError
-from registry_cleanup.undoing import UndoOrder, undo
+from registry_cleanup.undoing import UndoOrder, undo, within
+from tests.support import builders
+from tests.support.builders import REPOSITORY
 from tests.support.undo import RUN, MemoryCopies
 
 _TYPE = "application/vnd.oci.image.index.v1+json"
@@ -123,3 +127,37 @@ async def test_copies_say_which_registry_they_are_of_unless_they_are_in_it() -> 
         assert [decode(part, "uid", RUN, number).registry for number, part in store.parts[RUN].items()] == [
             registry
         ] * 2
+
+
+def test_what_a_policy_could_not_have_pruned_is_not_put_back_for_it() -> None:
+    """Whoever may write where the copies are must gain no more by it than the policy has."""
+    tags = [
+        CopiedTag(repository, tag, Digest(f"sha256:{number:064}"))
+        for number, (repository, tag) in enumerate(
+            [(REPOSITORY, "v1"), (REPOSITORY, "precious"), ("platform/base", "v9"), ("team/secret", "v1")]
+        )
+    ]
+    own = replace(
+        builders.policy(builders.rule(days=30)),
+        repositories=RepositorySelector((RepositoryGlob("team/**"),)),
+        protected_repositories=(RepositoryGlob("team/secret"),),
+        protected_tags=(TagPattern("precious"),),
+    )
+    left, foreign = within(own, Undoable(tuple(tags), ()))
+    assert list(left.tags) == tags[:1]
+    assert list(foreign) == tags[1:]
+
+
+async def test_a_copy_that_is_read_back_as_another_whole_one_is_none() -> None:
+    class Odd(MemoryCopies):
+        @override
+        async def write(self, run: str, part: int, content: bytes) -> bytes:
+            found = decode(content, "uid", run, part)
+            return encode(replace(found, copies=replace(found.copies, tags=())))
+
+    copies = RunCopies(Odd(), "uid", RUN)
+    manifest = _manifest(b"{}")
+    await copies.keep((), [manifest])
+    with pytest.raises(RunError) as caught:
+        await copies.keep([CopiedTag("team/app", "v1", manifest.digest)], [manifest])
+    assert (caught.value.failure.reason, caught.value.code) == ("NoCopy", "NotStored")

@@ -82,7 +82,7 @@ class LazyGroup(click.Group):
 
     @override
     def invoke(self, ctx: click.Context) -> Any:
-        with told(debug=ctx.params.get("debug", False)):
+        with told(debug=ctx.find_root().params.get("debug", False)):
             return super().invoke(ctx)
 
     @override

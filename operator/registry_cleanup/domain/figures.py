@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from registry_cleanup.domain.collection import CollectionPhase
 from registry_cleanup.domain.run import Phase, RunReport
 
 
@@ -19,6 +20,7 @@ class SpecFigures:
         interval: the longest time between two of its scheduled times; None without a schedule, and while suspended.
         suspended: whether it does not run at all.
         dry_run: whether its runs only plan.
+        collection_timeout: how long a collection may keep the registry from changing; None where none does.
     """
 
     since: datetime
@@ -26,6 +28,7 @@ class SpecFigures:
     interval: timedelta | None
     suspended: bool
     dry_run: bool
+    collection_timeout: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,27 @@ class ConditionFigure:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectionFigures:
+    """How garbage collection stands; None where nobody knows.
+
+    Attributes:
+        phase: of the collection under way, or the last one.
+        freed: bytes that all collections freed.
+        removed: blobs that they removed.
+        seconds: how long the last one took.
+        last_success: when one last succeeded, aware.
+        frozen_since: since when the registry is kept from changing, aware; None while it is not.
+    """
+
+    phase: CollectionPhase | None
+    freed: int
+    removed: int
+    seconds: float | None = None
+    last_success: datetime | None = None
+    frozen_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusFigures:
     """What a status tells; None where it does not.
 
@@ -63,6 +87,7 @@ class StatusFigures:
         reclaimable: bytes that it would free, an estimate.
         references: number of references in use that the last look found.
         conditions: all that are set.
+        collection: how garbage collection stands, where there is any.
     """
 
     last_success: datetime | None = None
@@ -71,6 +96,7 @@ class StatusFigures:
     reclaimable: int | None = None
     references: int | None = None
     conditions: tuple[ConditionFigure, ...] = ()
+    collection: CollectionFigures | None = None
 
 
 def freed_bytes(report: RunReport) -> int:

@@ -102,8 +102,10 @@ class RepositoryPlan:
 
     def hold(self, held: Mapping[str, KeepReason]) -> RepositoryPlan:
         """Return the plan without the tags `held`, each kept for its reason, and without what has to stay with them."""
-        if not held:
-            return self
+        return self.closed(held) if held else self
+
+    def closed(self, held: Mapping[str, KeepReason]) -> RepositoryPlan:
+        """Return what `hold` does, closed also where nothing is held: for verdicts that were not made by a plan."""
         verdicts = {verdict.tag: verdict for verdict in self.verdicts}
         for tag, verdict in verdicts.items():
             if verdict.kept is None and tag in held:

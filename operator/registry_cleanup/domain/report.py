@@ -3,7 +3,8 @@
 Each line is one JSON object with a `type`:
 
 - `run`: first; policy, run and plan; `untaggedManifestsLeft` are those that the plan leaves without a name, and that
-  are not deleted: a garbage collection that spares untagged manifests frees nothing of them.
+  are not deleted: a garbage collection that spares untagged manifests frees nothing of them; `deletionUnit` is what
+  the registry can delete (`Tag` or `Digest`), `unapproved` how many planned tags one approval would let through.
 - `tag`: one tag with its verdict (`Keep` with `reason`, or `Prune` with `reasons`), rule, digest, date, `dateSource`
   (`Pushed` or `Created`) and size in bytes, as far as known; of one that is in use, at most three `users`, and
   `moreUsers`, how many are left out; of one that a setting of the operator keeps, the `setting`.

@@ -180,6 +180,15 @@ class Tally:
         )
         return self.summary
 
+    def terms(self) -> dict[str, str | int]:
+        """Return what the report says of how the plan is meant, for whoever prunes by it elsewhere."""
+        terms: dict[str, str | int] = {}
+        if self.support is not None:
+            terms["deletionUnit"] = self.support.deletion.unit.value
+        if self.guarded is not None:
+            terms["unapproved"] = self.guarded.unapproved
+        return terms
+
     @property
     def next_repository(self) -> str | None:
         """Where the next run begins; None for anywhere."""

@@ -29,7 +29,7 @@ from registry_cleanup.domain.trust import RegistryHosts
 from registry_cleanup.kube.spec import GROUP, PLURAL, VERSION
 from registry_cleanup.ports import Objection, no_objection
 
-_REQUEST_LIMIT = 20.0
+REQUEST_LIMIT = 20.0
 _LEASES = ("coordination.k8s.io", "v1")
 # Of what the API server says.
 _LONGEST_MESSAGE = 300
@@ -91,28 +91,28 @@ class KubernetesAPI:
 
     async def lists_policies(self) -> bool:
         """Say whether the API server's discovery names the resource, which is where kopf looks for it, once."""
-        groups = await _call(self._apis.get_api_versions(_request_timeout=_REQUEST_LIMIT))
+        groups = await call(self._apis.get_api_versions(_request_timeout=REQUEST_LIMIT))
         if all(group.name != GROUP for group in groups.groups):
             return False
         try:
-            listed = await _call(self._custom.get_api_resources(GROUP, VERSION, _request_timeout=_REQUEST_LIMIT))
+            listed = await call(self._custom.get_api_resources(GROUP, VERSION, _request_timeout=REQUEST_LIMIT))
         except NotThereError:
             return False
         return any(resource.name == PLURAL for resource in listed.resources)
 
     async def policies_can_be_listed(self, namespaces: Sequence[str] = ()) -> None:
         """Raise where policies are not served, or may not be listed in these namespaces, or in the cluster."""
-        limits: dict[str, Any] = {"limit": 1, "_request_timeout": _REQUEST_LIMIT}
+        limits: dict[str, Any] = {"limit": 1, "_request_timeout": REQUEST_LIMIT}
         if not namespaces:
-            await _call(self._custom.list_cluster_custom_object(GROUP, VERSION, PLURAL, **limits))
+            await call(self._custom.list_cluster_custom_object(GROUP, VERSION, PLURAL, **limits))
         for namespace in namespaces:
-            await _call(self._custom.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **limits))
+            await call(self._custom.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **limits))
 
     async def policy(self, namespace: str, name: str) -> Read:
         """Return a policy as it is now."""
-        answer = await _call(
+        answer = await call(
             self._custom.get_namespaced_custom_object_with_http_info(
-                GROUP, VERSION, namespace, PLURAL, name, _request_timeout=_REQUEST_LIMIT
+                GROUP, VERSION, namespace, PLURAL, name, _request_timeout=REQUEST_LIMIT
             )
         )
         return Read(answer.data, _date((answer.headers or {}).get("Date")))
@@ -120,7 +120,7 @@ class KubernetesAPI:
     async def date(self) -> datetime | None:
         """Return the API server's clock, which it tells also to whom it tells nothing else; None without an answer."""
         try:
-            answer = await self._versions.get_code_with_http_info(_request_timeout=_REQUEST_LIMIT)
+            answer = await self._versions.get_code_with_http_info(_request_timeout=REQUEST_LIMIT)
         except ApiException as error:
             return _date((error.headers or {}).get("Date"))
         except (aiohttp.ClientError, TimeoutError, OSError):
@@ -154,7 +154,7 @@ class KubernetesAPI:
             patch += [version, {"op": "add", "path": "/metadata/annotations", "value": {name: value}}]
         else:
             patch.append({"op": "add", "path": path, "value": value})
-        await _call(
+        await call(
             self._custom.patch_namespaced_custom_object(
                 GROUP,
                 VERSION,
@@ -163,7 +163,7 @@ class KubernetesAPI:
                 metadata["name"],
                 patch,
                 _content_type="application/json-patch+json",
-                _request_timeout=_REQUEST_LIMIT,
+                _request_timeout=REQUEST_LIMIT,
             ),
             _LONGEST_REFUSAL,
         )
@@ -200,7 +200,7 @@ class KubernetesAPI:
     async def _patch_status(self, namespace: str, name: str, patch: list[dict[str, Any]]) -> None:
         self._may_write()
         try:
-            await _call(
+            await call(
                 self._custom.patch_namespaced_custom_object_status(
                     GROUP,
                     VERSION,
@@ -209,7 +209,7 @@ class KubernetesAPI:
                     name,
                     patch,
                     _content_type="application/json-patch+json",
-                    _request_timeout=_REQUEST_LIMIT,
+                    _request_timeout=REQUEST_LIMIT,
                 )
             )
         except RefusedError as error:
@@ -217,15 +217,15 @@ class KubernetesAPI:
 
     async def secret(self, namespace: str, name: str) -> client.V1Secret:
         """Return a Secret."""
-        secret: client.V1Secret = await _call(
-            self._core.read_namespaced_secret(name, namespace, _request_timeout=_REQUEST_LIMIT)
+        secret: client.V1Secret = await call(
+            self._core.read_namespaced_secret(name, namespace, _request_timeout=REQUEST_LIMIT)
         )
         return secret
 
     async def config_map(self, namespace: str, name: str) -> client.V1ConfigMap:
         """Return a ConfigMap."""
-        config_map: client.V1ConfigMap = await _call(
-            self._core.read_namespaced_config_map(name, namespace, _request_timeout=_REQUEST_LIMIT)
+        config_map: client.V1ConfigMap = await call(
+            self._core.read_namespaced_config_map(name, namespace, _request_timeout=REQUEST_LIMIT)
         )
         return config_map
 
@@ -236,13 +236,13 @@ class KubernetesAPI:
     async def create_config_map(self, namespace: str, config_map: client.V1ConfigMap) -> None:
         """Create a ConfigMap; raises `ConflictError` where there is one of that name."""
         self._may_write()
-        await _call(self._core.create_namespaced_config_map(namespace, config_map, _request_timeout=_REQUEST_LIMIT))
+        await call(self._core.create_namespaced_config_map(namespace, config_map, _request_timeout=REQUEST_LIMIT))
 
     async def replace_config_map(self, namespace: str, name: str, config_map: client.V1ConfigMap) -> None:
         """Replace a ConfigMap that was read; raises `ConflictError` where somebody else changed it since."""
         self._may_write()
-        await _call(
-            self._core.replace_namespaced_config_map(name, namespace, config_map, _request_timeout=_REQUEST_LIMIT)
+        await call(
+            self._core.replace_namespaced_config_map(name, namespace, config_map, _request_timeout=REQUEST_LIMIT)
         )
 
     async def service_account_token(self, namespace: str, name: str, seconds: int) -> tuple[str, datetime]:
@@ -250,10 +250,8 @@ class KubernetesAPI:
         request = client.AuthenticationV1TokenRequest(
             spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=seconds)
         )
-        answer = await _call(
-            self._core.create_namespaced_service_account_token(
-                name, namespace, request, _request_timeout=_REQUEST_LIMIT
-            )
+        answer = await call(
+            self._core.create_namespaced_service_account_token(name, namespace, request, _request_timeout=REQUEST_LIMIT)
         )
         return answer.status.token, answer.status.expiration_timestamp
 
@@ -261,21 +259,21 @@ class KubernetesAPI:
 
     async def lease(self, namespace: str, name: str) -> dict[str, Any]:
         """Return a Lease."""
-        lease: dict[str, Any] = await _call(
+        lease: dict[str, Any] = await call(
             self._custom.get_namespaced_custom_object(*_LEASES, namespace, "leases", name)
         )
         return lease
 
     async def create_lease(self, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
         """Create a Lease and return it."""
-        lease: dict[str, Any] = await _call(
+        lease: dict[str, Any] = await call(
             self._custom.create_namespaced_custom_object(*_LEASES, namespace, "leases", body)
         )
         return lease
 
     async def replace_lease(self, namespace: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """Replace the Lease of the resourceVersion that `body` names, and return it."""
-        lease: dict[str, Any] = await _call(
+        lease: dict[str, Any] = await call(
             self._custom.replace_namespaced_custom_object(*_LEASES, namespace, "leases", name, body)
         )
         return lease
@@ -290,9 +288,9 @@ class KubernetesAPI:
         An operator that is confined to namespaces may not read them, and then knows none.
         """
         try:
-            body = await _call(
+            body = await call(
                 self._custom.get_cluster_custom_object(
-                    "config.openshift.io", "v1", "images", "cluster", _request_timeout=_REQUEST_LIMIT
+                    "config.openshift.io", "v1", "images", "cluster", _request_timeout=REQUEST_LIMIT
                 )
             )
         except NotThereError:
@@ -319,7 +317,7 @@ def right_to_policies(error: APIError) -> str:
     return f"; ClusterRole registry-cleanup-operator of manifests/base grants it with: {_POLICIES_RULE}"
 
 
-async def _call(awaitable: Awaitable[Any], longest: int = _LONGEST_MESSAGE) -> Any:  # noqa: ANN401 - the client's own types are unions with Any
+async def call(awaitable: Awaitable[Any], longest: int = _LONGEST_MESSAGE) -> Any:  # noqa: ANN401 - the client's own types are unions with Any
     """Await a call of the client and translate its errors; the client's types stop at unions that never occur."""
     try:
         return await awaitable

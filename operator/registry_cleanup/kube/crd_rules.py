@@ -117,8 +117,25 @@ def _zone(text: str) -> Places:
     )
 
 
+def _collection(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = spec.get("garbageCollection")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _on_openshift(spec: Mapping[str, Any]) -> bool:
+    registry = spec.get("registry")
+    return isinstance(registry, Mapping) and registry.get("type") == "OpenShift"
+
+
+def _collects(collection: Mapping[str, Any]) -> bool:
+    return collection.get("mode") not in (None, "None")
+
+
 _RULES: Mapping[str, Callable[[Any], Places]] = {
-    "!has(self.timeZone) || has(self.schedule)": lambda spec: _at("timeZone" in spec and "schedule" not in spec),
+    "!has(self.timeZone) || has(self.schedule) "
+    "|| (has(self.garbageCollection) && has(self.garbageCollection.schedule))": (
+        lambda spec: _at("timeZone" in spec and "schedule" not in spec and "schedule" not in _collection(spec))
+    ),
     "!has(self.startingDeadlineSeconds) || has(self.schedule)": lambda spec: _at(
         "startingDeadlineSeconds" in spec and "schedule" not in spec
     ),
@@ -157,4 +174,15 @@ _RULES: Mapping[str, Callable[[Any], Places]] = {
         "operator" in each and (each["operator"] in ("In", "NotIn")) != bool(each.get("values"))
     ),
     "self.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$') && self.lowerAscii() != 'local'": _zone,
+    "!has(self.mode) || self.mode == 'None' || has(self.schedule)": lambda collection: _at(
+        _collects(collection) and "schedule" not in collection
+    ),
+    "!has(self.garbageCollection) || !has(self.garbageCollection.mode) || self.garbageCollection.mode == 'None' || "
+    "has(self.garbageCollection.workloadRef) || (has(self.registry.type) && self.registry.type == 'OpenShift')": (
+        lambda spec: _at(
+            _collects(_collection(spec)) and "workloadRef" not in _collection(spec) and not _on_openshift(spec)
+        )
+    ),
+    "!has(self.garbageCollection) || !has(self.garbageCollection.workloadRef) || !has(self.registry.type) || "
+    "self.registry.type != 'OpenShift'": lambda spec: _at("workloadRef" in _collection(spec) and _on_openshift(spec)),
 }

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from registry_cleanup.domain.collection import CollectionMode
 from registry_cleanup.domain.cron import InvalidScheduleError, Schedule, parse_time_zone
-from registry_cleanup.domain.figures import ConditionFigure, RunFigures, SpecFigures, StatusFigures
+from registry_cleanup.domain.duration import parse_duration
+from registry_cleanup.domain.figures import (
+    CollectionFigures,
+    ConditionFigure,
+    RunFigures,
+    SpecFigures,
+    StatusFigures,
+)
 from registry_cleanup.domain.interval import expected_interval
 from registry_cleanup.domain.run import Phase
 from registry_cleanup.domain.verdict import KeepReason
-from registry_cleanup.kube.status import LastRun, PolicyStatus, parse_time
+from registry_cleanup.kube.status import CollectionStatus, LastRun, PolicyStatus, parse_time
 
 # Whatever a status says that somebody else wrote: the page knows no other reasons.
 _REASONS = frozenset(reason.value for reason in KeepReason)
@@ -31,6 +39,7 @@ def spec_figures(body: Mapping[str, Any], now: datetime) -> SpecFigures:
         interval=expected_interval(schedule, now) if schedule is not None and not suspended else None,
         suspended=suspended,
         dry_run=spec.get("dryRun") is not False,
+        collection_timeout=_collection_timeout(spec.get("garbageCollection")),
     )
 
 
@@ -44,7 +53,30 @@ def status_figures(status: PolicyStatus) -> StatusFigures:
         reclaimable=plan.reclaimable_bytes if plan is not None else None,
         references=in_use.references if in_use is not None else None,
         conditions=tuple(ConditionFigure(each.type, each.status, each.reason) for each in status.conditions),
+        collection=_collection(status.collection),
     )
+
+
+def _collection(status: CollectionStatus | None) -> CollectionFigures | None:
+    if status is None:
+        return None
+    return CollectionFigures(
+        phase=status.phase,
+        freed=status.bytes_freed_total or 0,
+        removed=status.blobs_removed_total or 0,
+        seconds=status.duration_seconds,
+        last_success=parse_time(status.last_successful_time),
+        frozen_since=parse_time(status.frozen_since),
+    )
+
+
+def _collection_timeout(spec: object) -> timedelta | None:
+    if not isinstance(spec, Mapping) or spec.get("mode") != CollectionMode.RUN.value:
+        return None
+    try:
+        return parse_duration(str(spec.get("timeout", "1h")))
+    except ValueError:
+        return None
 
 
 def _schedule(spec: Mapping[str, Any]) -> Schedule | None:

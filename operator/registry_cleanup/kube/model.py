@@ -216,6 +216,30 @@ class InUseSpec(Model):
     aliases: list[AliasText] = []
 
 
+class WorkloadReference(Model):
+    """`spec.garbageCollection.workloadRef`."""
+
+    kind: Literal["Deployment", "StatefulSet"]
+    name: str = Field(min_length=1)
+
+
+class GarbageCollectionSpec(Model):
+    """`spec.garbageCollection`."""
+
+    mode: Literal["None", "Report", "Run"] = "None"
+    schedule: ScheduleText | None = None
+    workload_ref: WorkloadReference | None = None
+    strategy: Literal["ReadOnly", "Offline"] = "ReadOnly"
+    volume: str | None = Field(default=None, min_length=1)
+    timeout: DurationText = "1h"
+
+    @model_validator(mode="after")
+    def _has_a_time(self) -> Self:
+        if self.mode != "None" and self.schedule is None:
+            raise FieldError(".schedule", "is needed with mode Report or Run; write when to collect, such as 0 4 * * 0")
+        return self
+
+
 class PolicySpec(Model):
     """`spec`."""
 
@@ -232,6 +256,7 @@ class PolicySpec(Model):
     approval: ApprovalSpec = ApprovalSpec()
     undo: UndoSpec = UndoSpec()
     in_use: InUseSpec = InUseSpec()
+    garbage_collection: GarbageCollectionSpec = GarbageCollectionSpec()
     dry_run: bool = True
     schedule: ScheduleText | None = None
     time_zone: ZoneText | None = None
@@ -252,6 +277,24 @@ class PolicySpec(Model):
     @field_validator("time_zone", "starting_deadline_seconds")
     @classmethod
     def _has_a_schedule(cls, value: _Value, known: ValidationInfo) -> _Value:
-        if value is not None and known.data.get("schedule", value) is None:
+        collection = known.data.get("garbage_collection")
+        collected = known.field_name == "time_zone" and collection is not None and collection.schedule is not None
+        if value is not None and known.data.get("schedule", value) is None and not collected:
             raise ValueError("has no meaning without schedule; add one or remove it")
         return value
+
+    @model_validator(mode="after")
+    def _collects_somewhere(self) -> Self:
+        collection, openshift = self.garbage_collection, self.registry.type == "OpenShift"
+        if collection.mode != "None" and collection.workload_ref is None and not openshift:
+            raise FieldError(
+                ".garbageCollection.workloadRef",
+                "is needed with mode Report or Run: name the Deployment or StatefulSet that serves the registry; only "
+                "type: OpenShift has none",
+            )
+        if collection.workload_ref is not None and openshift:
+            raise FieldError(
+                ".garbageCollection.workloadRef",
+                "has no effect with registry.type: OpenShift, where the cluster's own image pruner collects; remove it",
+            )
+        return self

@@ -11,6 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from registry_cleanup.domain.collection import (
+    IMAGE_PRUNER,
+    NO_COLLECTION,
+    CollectionMode,
+    CollectionRules,
+    Strategy,
+    WorkloadName,
+)
 from registry_cleanup.domain.cron import Schedule, parse_time_zone
 from registry_cleanup.domain.duration import parse_duration, parse_period
 from registry_cleanup.domain.order import OrderBy
@@ -48,6 +56,7 @@ PLURAL = "registrycleanuppolicies"
 KIND = "RegistryCleanupPolicy"
 REQUEST_ANNOTATION = f"{GROUP}/run-requested-at"
 APPROVE_ANNOTATION = f"{GROUP}/approve-plan"
+COLLECT_ANNOTATION = f"{GROUP}/collect-requested-at"
 UNDO_ANNOTATION = f"{GROUP}/undo-run"
 
 # Bounds of `status.lastHandledRunRequest`, `status.lastHandledApproval` and `status.lastHandledUndo`. A plan's hash has
@@ -111,6 +120,7 @@ class ParsedPolicy:
         starting_deadline: how late a scheduled run may start; None for no bound.
         timeout: how long a run may take.
         history_limit: so many ended runs stay in status.
+        collection: what it wants of garbage collection.
     """
 
     namespace: str
@@ -130,6 +140,7 @@ class ParsedPolicy:
     starting_deadline: timedelta | None
     timeout: timedelta
     history_limit: int
+    collection: CollectionRules = NO_COLLECTION
 
 
 def parse_policy(body: Mapping[str, Any], bounds: Bounds = UNBOUNDED) -> ParsedPolicy:
@@ -167,6 +178,7 @@ def parse_policy(body: Mapping[str, Any], bounds: Bounds = UNBOUNDED) -> ParsedP
         ),
         timeout=parse_duration(spec.timeout),
         history_limit=spec.history_limit,
+        collection=_collection(spec, _annotation(metadata, COLLECT_ANNOTATION, _LONGEST_REQUEST)),
     )
 
 
@@ -183,6 +195,21 @@ def _annotation(metadata: Mapping[str, Any], name: str, longest: int | None) -> 
 
 def _schedule(spec: PolicySpec) -> Schedule | None:
     return None if spec.schedule is None else Schedule(spec.schedule, parse_time_zone(spec.time_zone or "Etc/UTC"))
+
+
+def _collection(spec: PolicySpec, request: str | None) -> CollectionRules:
+    rules = spec.garbage_collection
+    named = rules.workload_ref
+    workload = WorkloadName(named.kind, named.name) if named is not None else None
+    return CollectionRules(
+        CollectionMode(rules.mode),
+        None if rules.schedule is None else Schedule(rules.schedule, parse_time_zone(spec.time_zone or "Etc/UTC")),
+        IMAGE_PRUNER if spec.registry.type == "OpenShift" else workload,
+        Strategy(rules.strategy),
+        rules.volume,
+        parse_duration(rules.timeout),
+        request,
+    )
 
 
 def _asked(registry: RegistrySpec, schedule: Schedule | None) -> Asked:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, field_validator
 from pydantic.alias_generators import to_camel
 
+from registry_cleanup.domain.collection import CollectionMode, CollectionPhase, Step
 from registry_cleanup.domain.course import Stage
 from registry_cleanup.domain.run import Phase, Trigger
 
@@ -163,6 +164,31 @@ class InUseStatus(Model):
     scan_time: str
 
 
+class CollectionStatus(Model):
+    """`status.collection`."""
+
+    id: str | None = None
+    mode: CollectionMode | None = None
+    phase: CollectionPhase | None = None
+    step: Step | None = None
+    start_time: str | None = None
+    completion_time: str | None = None
+    bytes_before: int | None = None
+    bytes_after: int | None = None
+    blobs_removed: int | None = None
+    reclaimable_bytes: int | None = None
+    reclaimable_blobs: int | None = None
+    duration_seconds: int | None = None
+    next_time: str | None = None
+    scheduled_time: str | None = None
+    last_successful_time: str | None = None
+    bytes_freed_total: int | None = None
+    blobs_removed_total: int | None = None
+    failure: str | None = None
+    frozen_since: str | None = None
+    message: str | None = None
+
+
 class UndoStatus(Model):
     """`status.lastUndo`."""
 
@@ -198,6 +224,7 @@ class PolicyStatus(Model):
     schedule_counts_from: str | None = None
     suspended_time: str | None = None
     last_successful_time: str | None = None
+    last_pruned_time: str | None = None
     last_handled_run_request: str | None = None
     last_handled_approval: str | None = None
     last_handled_undo: str | None = None
@@ -208,6 +235,8 @@ class PolicyStatus(Model):
     history: list[HistoryEntry] = []
     plan: PlanStatus | None = None
     in_use: InUseStatus | None = None
+    last_handled_collect_request: str | None = None
+    collection: CollectionStatus | None = None
 
     @property
     def failed(self) -> bool:

@@ -21,7 +21,7 @@ from registry_cleanup.kube.conditions import (
     limit_exceeded,
     policy_conflict,
 )
-from registry_cleanup.kube.status import FAILING, Condition, LastRun, PolicyStatus, ReportRef, rfc3339
+from registry_cleanup.kube.status import FAILING, CollectionStatus, Condition, LastRun, PolicyStatus, ReportRef, rfc3339
 from registry_cleanup.kube.told import in_use, last_run, past, progress_status, published_plan, undo_status, undoable
 
 # Of `spec.historyLimit`; where a limit is not known, the next run's end cuts the list to it.
@@ -85,6 +85,9 @@ class StatusWriter:
             "completion_time": rfc3339(self._now),
             "progress": None,
         }
+        if not last.dry_run:
+            # Nobody knows what it pruned; what it did can be undone for as long as if it had just ended.
+            self._update(last_pruned_time=rfc3339(self._now))
         last = last.model_copy(update=ended)
         return self._done(last_run=last, history=[past(last), *self._status.history][:_MOST_HISTORY])
 
@@ -161,6 +164,8 @@ class StatusWriter:
             changes["last_schedule_time"] = rfc3339(report.order.scheduled_for)
         if report.phase is Phase.SUCCEEDED:
             changes["last_successful_time"] = last.completion_time
+        if report.counts.tags_pruned or report.counts.tags_failed:
+            changes["last_pruned_time"] = last.completion_time
         self._update(**changes)
         self._tell_causes(report)
         self._tell_waiting(report)
@@ -194,6 +199,18 @@ class StatusWriter:
         if conflicts or self._status.condition("PolicyConflict") is not None:
             self._set("PolicyConflict", *policy_conflict(conflicts))
         return self._done()
+
+    def collection(self, status: CollectionStatus | None) -> PolicyStatus:
+        """Say how garbage collection stands."""
+        return self._done(collection=status)
+
+    def collection_begun(self, status: CollectionStatus, handled: str | None) -> PolicyStatus:
+        """Say that a collection begins, which answers a request if there is one."""
+        return self._done(collection=status, last_handled_collect_request=handled)
+
+    def collect_request(self, handled: str | None) -> PolicyStatus:
+        """Say which request for a collection is answered."""
+        return self._done(last_handled_collect_request=handled)
 
     def _tell_causes(self, report: RunReport) -> None:
         """Set the conditions that name what the run found out about the registry."""

@@ -40,6 +40,7 @@ from registry_cleanup.registry.fact_store import FactStore
 from registry_cleanup.registry.inventory import gather
 from registry_cleanup.registry.listing import RegistryLister
 from registry_cleanup.registry.probe import probe
+from registry_cleanup.registry.pushing import Pusher
 from registry_cleanup.registry.restoring import Restoring
 from registry_cleanup.registry.tls import tls_context
 from registry_cleanup.registry.transport import USUAL_LIMITS, Limits, Transport
@@ -112,6 +113,10 @@ class DistributionRegistry(Registry):
     @override
     def host(self) -> str:
         return self._endpoint.host_port
+
+    async def takes_pushes(self, repository: str) -> bool:
+        """Say whether anything can be pushed; raise `RunError` where the registry does not say."""
+        return await Pusher(self._client).is_taken(repository)
 
     @property
     @override

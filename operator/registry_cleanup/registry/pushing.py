@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -21,6 +22,7 @@ from registry_cleanup.registry.transport import Answer, json_object
 
 _MISSING = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
 _MOST_MISSING = 1000
+_PROBE_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 class Pusher:
@@ -43,6 +45,21 @@ class Pusher:
 
         await self._patiently(push)
         return digest
+
+    async def is_taken(self, repository: str) -> bool:
+        """Say whether the registry would take a push, by pushing a manifest that is none, under a random tag.
+
+        An upload that is begun tells the same, and leaves files behind, also where it is cancelled.
+
+        Raises:
+            RegistryError: it does not say.
+        """
+        url = f"{self._client.url}/v2/{repository}/manifests/registry-cleanup-probe-{secrets.token_hex(16)}"
+        answer = await self._client.send("PUT", url, _scope(repository), {"Content-Type": _PROBE_TYPE}, content=b"")
+        if answer.status == 405 and isinstance(not_allowed(answer), ReadOnlyError):
+            return False
+        _expect(answer, 400, "manifest that is none")
+        return True
 
     async def manifest(self, repository: str, reference: str, content: bytes, media_type: str) -> Digest:
         """Push a manifest by tag or digest, and return its digest.

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from registry_cleanup.domain.figures import RunFigures, SpecFigures, StatusFigures, freed_bytes
+from registry_cleanup.domain.figures import CollectionFigures, RunFigures, SpecFigures, StatusFigures, freed_bytes
 from registry_cleanup.domain.run import RunReport
 
 _PREFIX = "registry_cleanup_policy_"
@@ -168,6 +168,16 @@ def _conditions(state: _State) -> _Samples:
     return [((each.type, each.status, each.reason), 1) for each in state.status.conditions]
 
 
+def _of_collection(value: Callable[[CollectionFigures], float | datetime | None]) -> Callable[[_State], _Samples]:
+    """Return the only sample of a policy's garbage collection; none where there is no collection, or no value."""
+    return _one(lambda state: value(state.status.collection) if state.status.collection is not None else None)
+
+
+def _collection_phase(state: _State) -> _Samples:
+    collection = state.status.collection
+    return [((collection.phase.value,), 1)] if collection is not None and collection.phase is not None else []
+
+
 _FAMILIES = (
     _Family("info", "What kind of policy it is.", _info, ("scheduled", "suspended", "dry_run")),
     _Family(
@@ -208,6 +218,50 @@ _FAMILIES = (
         "credential_expiry_timestamp_seconds",
         "When the token in the policy's Secret ends, as it says itself; absent where it says nothing.",
         _one(lambda state: state.expiry),
+    ),
+    _Family(
+        "collection_phase", "Phase of the garbage collection under way, or the last one.", _collection_phase, ("phase",)
+    ),
+    _Family(
+        "collection_freed_bytes",
+        "Bytes that garbage collections of the policy freed, measured; from status.",
+        _of_collection(lambda collection: collection.freed),
+        type=CounterMetricFamily,
+    ),
+    _Family(
+        "collection_removed_blobs",
+        "Blobs that garbage collections of the policy removed; from status.",
+        _of_collection(lambda collection: collection.removed),
+        type=CounterMetricFamily,
+    ),
+    _Family(
+        "collection_last_duration_seconds",
+        "How long the last garbage collection took.",
+        _of_collection(lambda collection: collection.seconds),
+    ),
+    _Family(
+        "collection_last_success_timestamp_seconds",
+        "When a garbage collection last succeeded; absent before the first.",
+        _of_collection(lambda collection: collection.last_success),
+    ),
+    _Family(
+        "collection_frozen",
+        "Whether the registry is kept from changing for a garbage collection.",
+        _of_collection(lambda collection: collection.frozen_since is not None),
+    ),
+    _Family(
+        "collection_frozen_since_timestamp_seconds",
+        "Since when the registry is kept from changing; absent while it is not.",
+        _of_collection(lambda collection: collection.frozen_since),
+    ),
+    _Family(
+        "collection_timeout_seconds",
+        "How long a garbage collection may keep the registry from changing.",
+        _one(
+            lambda state: (
+                state.spec.collection_timeout.total_seconds() if state.spec.collection_timeout is not None else None
+            )
+        ),
     ),
     _counter("planned_tags", "Tags that runs of the policy planned to prune; a tag counts in each run that plans it."),
     _counter("pruned_tags", "Tags that were pruned and verified to be gone."),

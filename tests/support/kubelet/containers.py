@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,9 @@ class Container:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, SIGKILL to all of its processes."""
         if self.exit_code is None:
-            self._control.send(str(number.value).encode())
+            # It may have ended by itself, and its end be seen in a moment only.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self._control.send(str(number.value).encode())
 
     async def wait(self) -> int:
         """Wait for its end and return the exit code."""

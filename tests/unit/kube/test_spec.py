@@ -7,6 +7,13 @@ from typing import Any
 
 import pytest
 
+from registry_cleanup.domain.collection import (
+    IMAGE_PRUNER,
+    NO_COLLECTION,
+    CollectionMode,
+    Strategy,
+    WorkloadName,
+)
 from registry_cleanup.domain.duration import parse_duration, parse_period
 from registry_cleanup.domain.order import OrderBy
 from registry_cleanup.domain.policy import (
@@ -23,6 +30,7 @@ from registry_cleanup.kube.model import ConfigMapReference
 from registry_cleanup.kube.offline import refusals
 from registry_cleanup.kube.spec import (
     APPROVE_ANNOTATION,
+    COLLECT_ANNOTATION,
     KIND,
     REQUEST_ANNOTATION,
     InvalidSpecError,
@@ -33,6 +41,8 @@ from tests.support.builders import minimal_spec, resource
 
 _ABSENT = object()
 _TAGS = {"include": [".*"]}
+_WORKLOAD = {"kind": "Deployment", "name": "registry"}
+_COLLECTION = {"mode": "Run", "schedule": "0 4 * * 0", "workloadRef": _WORKLOAD}
 
 
 def _changed(spec: Mapping[str, Any], path: str, value: object) -> dict[str, Any]:
@@ -238,6 +248,11 @@ _WRONG: list[tuple[str, object, str, str]] = [
     ("schedule", "61 3 * * *", "spec.schedule", "write for example '0 3 * * *'"),
     ("schedule", "@reboot", "spec.schedule", "a macro such as '@daily'"),
     ("timeZone", "Europe/Berlin", "spec.timeZone", "has no meaning without schedule; add one or remove it"),
+    ("garbageCollection", {"mode": "Run", "workloadRef": _WORKLOAD}, "spec.garbageCollection.schedule", "is needed"),
+    ("garbageCollection", {"mode": "Run", "schedule": "@daily"}, "spec.garbageCollection.workloadRef", "is needed"),
+    ("garbageCollection", {"mode": "Now"}, "spec.garbageCollection.mode", "'None', 'Report' or 'Run'"),
+    ("garbageCollection", _COLLECTION | {"schedule": "x"}, "spec.garbageCollection.schedule", "five fields"),
+    ("garbageCollection", _COLLECTION | {"timeout": "0s"}, "spec.garbageCollection.timeout", "more than 0"),
     ("timeZone", "Mars/Olympus", "spec.timeZone", "write for example 'Europe/Berlin'"),
     ("startingDeadlineSeconds", 60, "spec.startingDeadlineSeconds", "has no meaning without schedule"),
     ("startingDeadlineSeconds", 9, "spec.startingDeadlineSeconds", "greater than or equal to 10"),
@@ -595,6 +610,34 @@ def test_what_counts_as_in_use_becomes_rules() -> None:
         aliases=("hub",),
     )
     assert parse_policy(resource(minimal_spec())).policy.in_use == InUseRules()
+
+
+def test_what_is_wanted_of_garbage_collection_becomes_its_rules() -> None:
+    spec = minimal_spec() | {
+        "garbageCollection": _COLLECTION | {"strategy": "Offline", "volume": "data", "timeout": "90m"},
+        "timeZone": "Europe/Berlin",
+    }
+    body = resource(spec)
+    body["metadata"]["annotations"] = {COLLECT_ANNOTATION: "now"}
+    rules = parse_policy(body).collection
+    assert (rules.mode, rules.strategy, rules.volume) == (CollectionMode.RUN, Strategy.OFFLINE, "data")
+    assert rules.workload == WorkloadName("Deployment", "registry")
+    assert (rules.timeout, rules.request) == (timedelta(minutes=90), "now")
+    assert rules.schedule is not None
+    assert rules.schedule.after(datetime(2026, 6, 14, tzinfo=UTC)) == datetime(2026, 6, 14, 2, tzinfo=UTC)
+
+
+def test_nothing_is_collected_unless_a_policy_says_so() -> None:
+    assert parse_policy(resource(minimal_spec())).collection == NO_COLLECTION
+
+
+def test_openshift_names_no_workload_whose_garbage_is_collected() -> None:
+    registry = {"type": "OpenShift", "serviceAccountName": "pruner"}
+    spec = minimal_spec() | {"registry": registry, "garbageCollection": _COLLECTION}
+    assert [path for path, _ in _errors(spec)] == ["spec.garbageCollection.workloadRef"]
+    spec["garbageCollection"] = {"mode": "Run", "schedule": "@weekly"}
+    # There the cluster's own image pruner collects.
+    assert parse_policy(resource(spec)).collection.workload == IMAGE_PRUNER
 
 
 # Undo

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from registry_cleanup.domain.collection import Measures, Step
 from registry_cleanup.domain.copies import CopiesHeld
 from registry_cleanup.domain.course import Progress, Snapshot, Stage
 from registry_cleanup.domain.deletion import Deletion, DeletionSupport
@@ -31,7 +32,8 @@ from registry_cleanup.domain.run import (
     Waiting,
 )
 from registry_cleanup.domain.verdict import KeepReason, PruneReason
-from registry_cleanup.kube.status import Condition, PolicyStatus, parse_status, parse_time, rfc3339
+from registry_cleanup.kube.collecting.told import stepped
+from registry_cleanup.kube.status import CollectionStatus, Condition, PolicyStatus, parse_status, parse_time, rfc3339
 from registry_cleanup.kube.writer import StatusWriter
 from tests.support.builders import NOW, digest
 
@@ -782,7 +784,8 @@ _LONGEST_MESSAGES = {
 
 
 @pytest.mark.parametrize("text", _LONGEST_MESSAGES.values(), ids=_LONGEST_MESSAGES.keys())
-def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str) -> None:
+@pytest.mark.parametrize("collects", [False, True], ids=["", "collects"])
+def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str, *, collects: bool) -> None:
     item = PlannedItem("r" * 255, "t" * 128, digest("x"), "n" * 63, tuple(PruneReason))
     top = (Planned("r" * 255, 10**9, 10**9),) * 5
     plan = PlanSummary("f" * 64, NOW, 10**9, (item,) * 10, NOW, 10**18, 10**9, top)
@@ -806,7 +809,20 @@ def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str
         reference=ReportReference("n" * 253, "report.ndjson.gz", 10**9),
     )
     past = _finished(report)
-    before = past.model_copy(update={"history": past.history * 10, "last_missed_schedule_time": rfc3339(NOW)})
+    collection = stepped(
+        CollectionStatus(**dict.fromkeys(("id", "scheduled_time", "next_time"), "i" * 64), bytes_freed_total=10**18),
+        Step.COLLECTING,
+        text,
+        measures=Measures(10**18, 10**9, 10**17, 0),
+        failure=text,
+        frozen_since=NOW,
+    )
+    news: dict[str, Any] = {
+        "history": past.history * 10,
+        "last_missed_schedule_time": rfc3339(NOW),
+        **({"collection": collection, "last_handled_collect_request": "\N{PILE OF POO}" * 256} if collects else {}),
+    }
+    before = past.model_copy(update=news)
     status = StatusWriter(before, "n" * 63, "c" * 253, 10**9, NOW).finished(
         report,
         failed_before=True,
@@ -820,8 +836,8 @@ def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str
     assert _condition(status, "LimitExceeded").message.endswith(command)
     assert _condition(status, "AwaitingApproval").message.endswith(command)
     assert status.plan is not None
-    assert 0 < len(status.plan.sample) < 10
-    assert 0 < len(status.history) < 10
+    assert collects or 0 < len(status.plan.sample) < 10
+    assert collects or 0 < len(status.history) < 10
     for last in (status, _writer(status, 2, NOW).invalid(text)):
         stored = json.dumps(last.as_json(), ensure_ascii=False, separators=(",", ":")).encode()
         assert len(stored) <= 16 * 1024
@@ -970,6 +986,31 @@ def test_a_run_that_did_not_get_so_far_says_nothing_of_what_is_in_use() -> None:
     status = _finished(_failing(Phase.FAILED, _UNREACHABLE), before)
     assert _told(status)["InUseKnown"] == "Unknown NotAsked"
     assert _finished(_failing(Phase.FAILED, _UNREACHABLE)).condition("InUseKnown") is None
+
+
+# What counts for the window of undo
+
+
+def test_the_time_of_the_last_run_that_may_have_pruned_is_told() -> None:
+    assert _finished(_report()).last_pruned_time == rfc3339(NOW)
+
+
+def test_a_run_that_pruned_nothing_leaves_the_time_of_the_one_before_it() -> None:
+    nothing = replace(_report(), counts=Counts(tags_planned=3))
+    assert _finished(nothing).last_pruned_time is None
+    assert _finished(nothing, PolicyStatus(last_pruned_time="2026-06-01T00:00:00Z")).last_pruned_time == (
+        "2026-06-01T00:00:00Z"
+    )
+
+
+def test_what_failed_to_go_may_be_gone() -> None:
+    assert _finished(replace(_report(), counts=Counts(tags_failed=1))).last_pruned_time == rfc3339(NOW)
+
+
+@pytest.mark.parametrize(("plan_only", "told"), [(False, rfc3339(NOW)), (True, None)])
+def test_of_a_run_that_ended_without_a_word_nobody_knows_what_it_pruned(*, plan_only: bool, told: str | None) -> None:
+    running = _writer(PolicyStatus()).running(replace(_ORDER, plan_only=plan_only))
+    assert _writer(running).interrupted("the operator ended").last_pruned_time == told
 
 
 # Until when which run can be undone

@@ -99,6 +99,7 @@ def of_plan(policy: ParsedPolicy, where: str, head: Line, report: RunReport, *, 
             "reclaimableBytes": plan.reclaimable,
             "untaggedManifests": plan.untagged,
             "untaggedManifestsLeft": head.get("untaggedManifestsLeft"),
+            "deletionUnit": head.get("deletionUnit"),
         }
     if waiting is not None:
         totals["waiting"] = {
@@ -134,6 +135,8 @@ def of_report(namespace: str, name: str, uid: str, head: Line, status: PolicySta
         "reclaimableBytes": head["reclaimableBytesEstimate"],
         # Reports of older operators do not say it.
         "untaggedManifestsLeft": head.get("untaggedManifestsLeft"),
+        "deletionUnit": head.get("deletionUnit"),
+        "unapproved": head.get("unapproved"),
     }
     if status.plan is not None and status.plan.hash == head["plan"]:
         totals |= {

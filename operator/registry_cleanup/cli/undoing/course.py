@@ -83,7 +83,7 @@ async def _undo(call: Call, stack: ExitStack) -> Exit:
             stack.enter_context(plans.held(session.clock.now()))
         order = UndoOrder(policy.uid, call.run, wanted, call.force, call.dry_run)
         try:
-            told = _Telling().tell if call.output == "text" else _untold
+            told = Telling().tell if call.output == "text" else _untold
             done = await session.undo(policy, order, copies, _Protecting(plans).protect, told, _formerly(loaded))
         except RunError as error:
             if error.failure.reason != _NOT_THERE:
@@ -166,12 +166,13 @@ def _print(document: dict[str, Any], output: str) -> None:
 
 
 @dataclass(slots=True)
-class _Telling:
+class Telling:
     """Prints what became of each thing, under its repository."""
 
     repository: str | None = None
 
     def tell(self, outcome: UndoOutcome) -> None:
+        """Print what became of one thing."""
         if outcome.repository != self.repository:
             self.repository = outcome.repository
             click.echo(safe(outcome.repository))

@@ -1,0 +1,38 @@
+"""The plan that `storage prune` is given: JSON of `plan` or `report`, or the lines of a full report, packed or not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import zlib
+from pathlib import Path
+
+from registry_cleanup.cli.exits import CommandError, Exit
+from registry_cleanup.domain.written_plan import UnreadablePlanError, WrittenPlan, read_document, read_lines
+
+_GZIP = b"\x1f\x8b"
+
+
+def read_plan(file: Path) -> WrittenPlan:
+    """Return the plan in a file, `-` for standard input; raise `CommandError` where it holds no whole one."""
+    try:
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return _plan(gzip.decompress(content) if content.startswith(_GZIP) else content)
+    except OSError as error:  # of gzip, too
+        raise CommandError(f"the plan in {file} cannot be read: {error.strerror or error}", Exit.USAGE) from error
+    except UnreadablePlanError as error:
+        raise CommandError(f"{file} holds no plan that can be pruned by: {error}", Exit.USAGE) from error
+    except (EOFError, ValueError, RecursionError, zlib.error) as error:
+        message = f"{file} holds no plan: it is neither JSON of `plan -o json` or `report -o json` nor a full report"
+        raise CommandError(message, Exit.USAGE) from error
+
+
+def _plan(text: bytes) -> WrittenPlan:
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError:
+        return read_lines([json.loads(line) for line in text.splitlines()])
+    if isinstance(document, dict) and document.get("type") == "run":
+        return read_lines([document])
+    return read_document(document)

@@ -1,0 +1,129 @@
+"""The course of one garbage collection: look, decide, and do one thing, until nothing is left to do."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from registry_cleanup.collection_standing import CollectionStanding
+from registry_cleanup.collection_start import World, pruner_of
+from registry_cleanup.collector import Collection, Collector, Look
+from registry_cleanup.domain.collecting import (
+    Action,
+    Answer,
+    Ask,
+    Await,
+    EndJob,
+    Finish,
+    Freeze,
+    Restore,
+    StartJob,
+    next_action,
+    next_report_action,
+)
+from registry_cleanup.domain.collection import CollectionMode, Step
+from registry_cleanup.kube.api import ConflictError, ForbiddenError, RefusedError
+from registry_cleanup.kube.collecting.storage import UnfitWorkloadError
+from registry_cleanup.kube.spec import ParsedPolicy
+from registry_cleanup.pruner_course import PrunerCourse
+
+_log = logging.getLogger(__name__)
+
+# Seconds between two looks.
+LOOK, _LOOK_AT_PRUNER = 1.0, 5.0
+
+
+class CollectionCourse:
+    """Leads the collections of one policy, one at a time."""
+
+    def __init__(
+        self, world: World, collector: Collector, standing: CollectionStanding, name: str, look_seconds: float
+    ) -> None:
+        """Tell of collections in `standing`, and in the log by `name`."""
+        self._world = world
+        self._collector = collector
+        self._told = standing
+        self._name = name
+        self._look_seconds = look_seconds
+        self._restored: datetime | None = None
+
+    def begin(self) -> None:
+        """Take note that another collection begins."""
+        self._restored = None
+
+    async def go_on(self, collection: Collection, policy: ParsedPolicy | None, objection: str | None) -> float | Finish:
+        """Look, decide, and do one thing."""
+        if (pruner := pruner_of(self._world, collection.workload)) is not None:
+            return await self._go_on_with(pruner, collection, policy, objection)
+        known = await self._told.known(collection)
+        decide = next_action if collection.mode is CollectionMode.RUN else next_report_action
+        look = await self._collector.look(collection, known, objection, self._restored)
+        action = decide(look.seen)
+        if isinstance(action, Ask):
+            answer = await self._collector.ask(policy) if policy is not None else Answer.UNCLEAR
+            look = look.answered(answer)
+            action = decide(look.seen)
+        try:
+            return await self._do(action, collection, policy, look)
+        except (RefusedError, ConflictError) as error:
+            _log.info("it changed meanwhile", extra={"policy": self._name, "cause": str(error)})
+        except UnfitWorkloadError as error:
+            await self._told.fail(collection, str(error))
+        except ForbiddenError as error:
+            if isinstance(action, (Freeze, StartJob)):
+                await self._told.fail(collection, str(error))
+            else:
+                raise
+        return self._look_seconds
+
+    async def _go_on_with(
+        self, pruner: PrunerCourse, collection: Collection, policy: ParsedPolicy | None, objection: str | None
+    ) -> float | Finish:
+        """Let the image pruner go on."""
+        match await pruner.step(policy, collection, objection):
+            case Await(step, what):
+                await self._told.show(collection, step, f"waits for {what}", frozen=False)
+                return _LOOK_AT_PRUNER
+            case Finish() as end:
+                return end
+
+    async def _do(
+        self, action: Action, collection: Collection, policy: ParsedPolicy | None, look: Look
+    ) -> float | Finish:
+        extra = {"policy": self._name, "collection": collection.id}
+        match action:
+            case Freeze() if policy is not None and look.body is not None:
+                await self._collector.freeze(policy, collection, look.body)
+                _log.info("the registry is frozen", extra={**extra, "workload": str(collection.workload)})
+                self._told.tell(
+                    "RegistryFrozen", f"{collection.workload}: {policy.collection.strategy.value}, for a collection"
+                )
+                await self._told.show(collection, Step.FREEZING, "the registry is being frozen")
+            case StartJob() if policy is not None and look.body is not None:
+                await self._collector.start_job(policy, collection, look.body)
+                _log.info("the Job is created", extra=extra)
+                await self._told.show(collection, Step.COLLECTING, "the Job")
+            case EndJob(cause):
+                if cause is not None:
+                    await self._told.fail(collection, cause)
+                await self._collector.end_job(collection)
+                _log.info("the Job is deleted", extra={**extra, "cause": cause})
+            case Restore(measures, failure, restart):
+                await self._told.show(
+                    collection, Step.RESTORING, "the registry is being restored", measures=measures, failure=failure
+                )
+                await self._collector.restore(collection, look, restart=restart)
+                self._restored = self._world.clock.now()
+                _log.info("the registry is restored", extra={**extra, "workload": str(collection.workload)})
+                self._told.tell("RegistryRestored", f"{collection.workload} has its mode and scale back")
+                await self._told.show(collection, Step.VERIFYING, "the registry is not up yet", frozen=False)
+            case Await(step, what):
+                if step is Step.VERIFYING and self._restored is None:
+                    self._restored = self._world.clock.now()
+                verifies = step is Step.VERIFYING
+                await self._told.show(collection, step, what if verifies else f"waits for {what}", frozen=not verifies)
+            case Finish():
+                return action
+            case _:
+                raise AssertionError(f"{action} without a policy or a workload")
+        return self._look_seconds

@@ -1,0 +1,167 @@
+"""Where a registry's workload keeps its storage and its configuration, by what its pod template says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from registry_cleanup.domain.collection import WorkloadName
+
+Object = Mapping[str, Any]
+
+# As in the official images' configuration.
+DEFAULT_ROOT = "/var/lib/registry"
+_ROOT_VARIABLE = "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"
+_DRIVER_VARIABLE = "REGISTRY_STORAGE"
+_CONFIGURATION_VARIABLE = "REGISTRY_CONFIGURATION_PATH"
+_FIELD = "spec.garbageCollection.volume"
+
+
+class UnfitWorkloadError(Exception):
+    """Garbage cannot be collected as the workload is set up; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the registry is in its workload.
+
+    Attributes:
+        container: its name.
+        volume: that holds the storage.
+        root: the storage driver's root directory.
+        configuration: path of the configuration; None for the image's default.
+        program: the registry's program.
+    """
+
+    container: str
+    volume: str
+    root: str
+    configuration: str | None
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationSource:
+    """A ConfigMap's key that holds the configuration."""
+
+    name: str
+    key: str
+
+
+def container_of(name: WorkloadName, pod: Object, volume: str | None) -> Object:
+    """Return the registry's container of a pod template; raise `UnfitWorkloadError` where nobody can tell."""
+    containers = pod["containers"]
+    if len(containers) > 1:
+        mounting = [each for each in containers if volume is None or volume in _mounted(each)]
+        containers = [
+            each for each in mounting if list(_holding(each, _variable(each, _ROOT_VARIABLE) or DEFAULT_ROOT))
+        ]
+        containers = containers or mounting
+    if len(containers) != 1:
+        raise UnfitWorkloadError(
+            f"which container of {name} is the registry cannot be told: write in {_FIELD} the name of the volume that "
+            "only that one mounts"
+        )
+    found: Object = containers[0]
+    if volume is not None and volume not in _mounted(found):
+        raise UnfitWorkloadError(f"{_FIELD}: container {found['name']} of {name} mounts no volume {volume!r}")
+    return found
+
+
+def configuration_of(container: Object) -> str | None:
+    """Return the path of the configuration that the container's command names; None for the image's default."""
+    words = [*(container.get("command") or ()), *(container.get("args") or ())]
+    named = [word for word in words if word.endswith((".yml", ".yaml"))]
+    return named[-1] if named else _variable(container, _CONFIGURATION_VARIABLE)
+
+
+def configuration_source(pod: Object, container: Object, path: str | None) -> ConfigurationSource | None:
+    """Return the ConfigMap that holds the configuration, if one does."""
+    for mount in container.get("volumeMounts") or ():
+        none: Object = {}
+        volume = next((each for each in pod.get("volumes") or () if each["name"] == mount["name"]), none)
+        source = volume.get("configMap")
+        if source is None or path is None:
+            continue
+        at = PurePosixPath(mount["mountPath"])
+        key = mount.get("subPath")
+        if key is None:
+            if not PurePosixPath(path).is_relative_to(at):
+                continue
+            key = str(PurePosixPath(path).relative_to(at))
+        elif PurePosixPath(path) != at:
+            continue
+        keys = {item["path"]: item["key"] for item in source.get("items") or ()}
+        return ConfigurationSource(source["name"], keys.get(key, key))
+    return None
+
+
+def place_of(name: WorkloadName, pod: Object, volume: str | None, configuration: str | None) -> Place:
+    """Return where the registry is; raise `UnfitWorkloadError` where nobody can tell, or it keeps no files.
+
+    Args:
+        name: of the workload.
+        pod: its pod template's spec.
+        volume: that the policy names, if it does.
+        configuration: the text of the registry's configuration, where it is known.
+    """
+    container = container_of(name, pod, volume)
+    root = _root(name, container, configuration)
+    found = list(_holding(container, root))
+    if volume is not None:
+        if volume not in found:
+            raise UnfitWorkloadError(
+                f"{_FIELD}: {volume!r} of {name} is not mounted at the storage's root directory, {root}, or above it"
+            )
+        found = [volume]
+    if not found:
+        raise UnfitWorkloadError(
+            f"{name} mounts no volume at the storage's root directory, {root}: what its registry stores goes with its "
+            "pods, and there is nothing to collect"
+        )
+    command = container.get("command") or []
+    own = bool(command) and PurePosixPath(command[0]).name == "registry"
+    program = command[0] if own else "registry"
+    # Of several that are mounted above one another, the innermost holds the files.
+    return Place(container["name"], found[0], root, configuration_of(container), program)
+
+
+def _root(name: WorkloadName, container: Object, configuration: str | None) -> str:
+    driver, root = None, DEFAULT_ROOT
+    if configuration is not None:
+        try:
+            storage = (yaml.safe_load(configuration) or {}).get("storage") or {}
+            others = {"cache", "delete", "maintenance", "redirect", "tag"}
+            driver = next((each for each in storage if each not in others), None)
+            root = (storage.get("filesystem") or {}).get("rootdirectory") or DEFAULT_ROOT
+        except (yaml.YAMLError, AttributeError) as error:
+            raise UnfitWorkloadError(f"the configuration of the registry of {name} cannot be read as YAML") from error
+    driver = _variable(container, _DRIVER_VARIABLE) or driver
+    if driver not in (None, "filesystem"):
+        raise UnfitWorkloadError(
+            f"the registry of {name} stores in {driver}, not in files: its garbage cannot be collected from here"
+        )
+    return str(PurePosixPath(_variable(container, _ROOT_VARIABLE) or root))
+
+
+def _holding(container: Object, root: str) -> Iterable[str]:
+    """Yield the volumes that are mounted at `root` or above it, the innermost first."""
+    mounts = [
+        mount
+        for mount in container.get("volumeMounts") or ()
+        if PurePosixPath(root).is_relative_to(PurePosixPath(mount["mountPath"]))
+    ]
+    yield from (mount["name"] for mount in sorted(mounts, key=lambda mount: -len(mount["mountPath"])))
+
+
+def _mounted(container: Object) -> list[str]:
+    return [mount["name"] for mount in container.get("volumeMounts") or ()]
+
+
+def _variable(container: Object, name: str) -> str | None:
+    found = next((each.get("value") for each in container.get("env") or () if each["name"] == name), None)
+    return str(found) if found else None

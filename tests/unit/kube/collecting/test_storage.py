@@ -1,0 +1,142 @@
+"""Where a registry keeps its storage is found in its pod template, or nobody collects there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from registry_cleanup.domain.collection import WorkloadName
+from registry_cleanup.kube.collecting.storage import (
+    ConfigurationSource,
+    Place,
+    UnfitWorkloadError,
+    configuration_of,
+    configuration_source,
+    container_of,
+    place_of,
+)
+
+_NAME = WorkloadName("Deployment", "registry")
+_DEFAULT = "/var/lib/registry"
+
+
+def _container(name: str = "registry", mounts: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of a container
+    paths = {"storage": _DEFAULT} if mounts is None else mounts
+    return {"name": name, "volumeMounts": [{"name": each, "mountPath": path} for each, path in paths.items()], **more}
+
+
+def _pod(*containers: dict[str, Any], volumes: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    return {"containers": list(containers), "volumes": volumes or []}
+
+
+def _variable(name: str, value: str) -> list[dict[str, str]]:
+    return [{"name": name, "value": value}]
+
+
+def _configured(root: str) -> str:
+    return f"storage:\n  cache: {{}}\n  delete: {{enabled: true}}\n  filesystem: {{rootdirectory: {root}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("container", "volume", "configuration", "found"),
+    [
+        (_container(), None, None, ("storage", _DEFAULT)),
+        (_container(mounts={"storage": "/var/lib", "config": "/etc/registry"}), None, None, ("storage", _DEFAULT)),
+        # Of two above one another the inner one has the files.
+        (_container(mounts={"outer": "/var", "storage": "/var/lib/registry"}), None, None, ("storage", _DEFAULT)),
+        (_container(mounts={"data": "/data"}), None, _configured("/data/registry"), ("data", "/data/registry")),
+        (_container(mounts={"a": "/data", "b": "/x"}), "a", _configured("/data"), ("a", "/data")),
+        (
+            _container(mounts={"data": "/data"}, env=_variable("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "/data/")),
+            None,
+            _configured("/elsewhere"),
+            ("data", "/data"),
+        ),
+    ],
+)
+def test_the_volume_at_or_above_the_root_directory_holds_the_storage(
+    container: dict[str, Any], volume: str | None, configuration: str | None, found: tuple[str, str]
+) -> None:
+    place = place_of(_NAME, _pod(container), volume, configuration)
+    assert (place.volume, place.root) == found
+
+
+@pytest.mark.parametrize(
+    ("container", "volume", "configuration", "words"),
+    [
+        (_container(mounts={}), None, None, "mounts no volume at the storage's root directory"),
+        (_container(mounts={"data": "/data"}), None, None, "mounts no volume"),
+        (_container(), "data", None, "mounts no volume 'data'"),
+        (_container(mounts={"storage": "/elsewhere"}), "storage", None, "is not mounted at"),
+        (_container(), None, "storage:\n  s3: {bucket: x}\n", "stores in s3, not in files"),
+        (_container(env=_variable("REGISTRY_STORAGE", "gcs")), None, None, "stores in gcs"),
+        (_container(), None, "storage: [", "cannot be read as YAML"),
+        (_container(), None, "- a list", "cannot be read as YAML"),
+    ],
+)
+def test_what_has_no_storage_of_its_own_is_refused(
+    container: dict[str, Any], volume: str | None, configuration: str | None, words: str
+) -> None:
+    with pytest.raises(UnfitWorkloadError, match=words):
+        place_of(_NAME, _pod(container), volume, configuration)
+
+
+def test_of_several_containers_the_one_that_mounts_the_storage_is_the_registry() -> None:
+    proxy = _container("proxy", {"certificates": "/etc/ssl"})
+    assert container_of(_NAME, _pod(proxy, _container()), None)["name"] == "registry"
+    other = _container("backup", {"storage": "/backup"})
+    assert container_of(_NAME, _pod(other, _container()), None)["name"] == "registry"
+    assert container_of(_NAME, _pod(other, _container()), "storage")["name"] == "registry"
+
+
+def test_a_registry_that_cannot_be_told_from_what_runs_beside_it_is_refused() -> None:
+    with pytest.raises(UnfitWorkloadError, match="which container"):
+        container_of(_NAME, _pod(_container("a"), _container("b")), None)
+
+
+@pytest.mark.parametrize(
+    ("container", "path"),
+    [
+        (_container(), None),
+        (_container(args=["/etc/docker/registry/config.yml"]), "/etc/docker/registry/config.yml"),
+        (_container(command=["registry", "serve", "/config/registry.yaml"]), "/config/registry.yaml"),
+        (_container(command=["/bin/registry"], args=["serve", "/c.yml"]), "/c.yml"),
+        (_container(env=_variable("REGISTRY_CONFIGURATION_PATH", "/etc/r.yml")), "/etc/r.yml"),
+    ],
+)
+def test_the_configuration_is_the_one_that_the_command_names(container: dict[str, Any], path: str | None) -> None:
+    assert configuration_of(container) == path
+
+
+def test_the_registry_s_own_program_collects() -> None:
+    assert place_of(_NAME, _pod(_container(command=["/opt/registry", "serve"])), None, None).program == "/opt/registry"
+    assert place_of(_NAME, _pod(_container(command=["/entry.sh"])), None, None) == Place(
+        "registry", "storage", _DEFAULT, None, "registry"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mount", "source", "found"),
+    [
+        ({"mountPath": "/etc/registry"}, {"name": "c"}, ConfigurationSource("c", "config.yml")),
+        (
+            {"mountPath": "/etc/registry"},
+            {"name": "c", "items": [{"key": "main", "path": "config.yml"}]},
+            ConfigurationSource("c", "main"),
+        ),
+        (
+            {"mountPath": "/etc/registry/config.yml", "subPath": "registry.yml"},
+            {"name": "c"},
+            ConfigurationSource("c", "registry.yml"),
+        ),
+        ({"mountPath": "/etc/other"}, {"name": "c"}, None),
+        ({"mountPath": "/etc/registry/other.yml", "subPath": "x"}, {"name": "c"}, None),
+    ],
+)
+def test_a_configuration_in_a_config_map_is_found(
+    mount: dict[str, Any], source: dict[str, Any], found: ConfigurationSource | None
+) -> None:
+    container = {"name": "registry", "volumeMounts": [{"name": "config", **mount}]}
+    pod = _pod(container, volumes=[{"name": "config", "configMap": source}])
+    assert configuration_source(pod, container, "/etc/registry/config.yml") == found

@@ -1,0 +1,425 @@
+"""A collection goes its way in small steps: killed at any of them, disturbed or not wanted any more, it restores."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+from registry_cleanup.collection_task import CollectionTask
+from registry_cleanup.collector import Collection, Collector
+from registry_cleanup.domain.collecting import Answer
+from registry_cleanup.doors import Doors
+from registry_cleanup.kube.api import KubernetesAPI
+from registry_cleanup.kube.collecting.workload import READ_ONLY_VARIABLE
+from registry_cleanup.kube.spec import COLLECT_ANNOTATION, ParsedPolicy, parse_policy
+from registry_cleanup.standing import Standing
+from registry_cleanup.telemetry.metrics import Metrics
+from registry_cleanup.undo_windows import UndoWindow
+from tests.support.builders import NOW, minimal_spec
+from tests.support.clients import HandClock
+from tests.support.cluster_of_one import NAME, NAMESPACE, ClusterOfOne, KilledError, deployment
+
+_URL = "http://registry.team:5000"
+_REGISTRY = "registry.team:5000"
+_LIMIT = 20.0
+_PLAN = {"hash": "h", "observedGeneration": 1, "generatedAt": "2026-06-15T00:00:00Z", "deletions": 0, "sample": []}
+
+
+def _body(strategy: str = "ReadOnly", **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - values of any field
+    spec = minimal_spec()
+    spec["registry"] = {"url": _URL, "insecure": True}
+    spec["dryRun"] = False
+    spec["garbageCollection"] = {
+        "mode": "Run",
+        "schedule": "0 0 1 1 *",
+        "workloadRef": {"kind": NAME.kind, "name": NAME.name},
+        "strategy": strategy,
+    }
+    return {
+        "metadata": {
+            "uid": "a-uid",
+            "namespace": NAMESPACE,
+            "name": "policy",
+            "generation": 1,
+            "creationTimestamp": "2026-06-01T00:00:00Z",
+            "annotations": {COLLECT_ANNOTATION: "now"},
+        },
+        "spec": spec | changes,
+    }
+
+
+class _API(KubernetesAPI):
+    """Keeps the status that it is given."""
+
+    def __init__(self, world: _World) -> None:
+        self._world = world
+
+    @override
+    async def replace_status(self, namespace: str, name: str, uid: str, status: dict[str, Any]) -> None:
+        self._world.cluster.writing("status")
+        self._world.status = copy.deepcopy(status)
+        self._world.cluster.writing("published")
+
+
+@dataclass
+class _World:
+    """The world of collections, and what of it outlives an operator."""
+
+    cluster: ClusterOfOne
+    body: dict[str, Any] = field(default_factory=_body)
+    status: dict[str, Any] = field(default_factory=lambda: {"plan": _PLAN, "observedGeneration": 1})
+    doors: Doors = field(default_factory=Doors)
+    clock: HandClock = field(default_factory=lambda: HandClock(NOW))
+    window: UndoWindow | None = None
+    answer: Answer | None = None
+    doubts: str | None = None
+    only_reports: bool = False
+    events: list[str] = field(default_factory=list)
+    standing: Standing | None = None
+
+    @property
+    def pruner_course(self) -> None:
+        """No OpenShift."""
+        return
+
+    def parse(self, body: Mapping[str, Any]) -> ParsedPolicy:
+        return parse_policy(body)
+
+    def reports_only(self, policy: ParsedPolicy) -> bool:
+        return self.only_reports or policy.dry_run
+
+    async def doubt(self) -> str | None:
+        return self.doubts
+
+    async def undo_window(self, _: ParsedPolicy, __: datetime | None) -> UndoWindow | None:
+        return self.window
+
+    async def _ask(self, _: ParsedPolicy) -> Answer:
+        return self.answer or self.cluster.answer()
+
+    async def _nothing(self, _: str, __: str) -> Mapping[str, str]:
+        return {}
+
+    async def _image(self) -> str:
+        return "operator:1"
+
+    async def start(self, *, gone: bool = False) -> CollectionTask:
+        """Start an operator, which finds what is there."""
+        collector = Collector(self.cluster, self._nothing, self._ask, self.clock, self._image, "ns:operator")
+        marks = await self.cluster.marks()
+        left = Collection.of(NAMESPACE, NAME, marks[0]) if marks else None
+        self.standing = None
+        if not gone:
+            body = {**copy.deepcopy(self.body), "status": copy.deepcopy(self.status)}
+            self.standing = Standing(_API(self), self.clock, body, lambda: None, Metrics().policies)
+        return CollectionTask(self, collector, self._notify, self.standing, timedelta(0), left, look_seconds=0.0)
+
+    def _notify(self, _body: Mapping[str, Any], _warning: bool, reason: str, _message: str) -> None:
+        self.events.append(reason)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.status.get("collection", {})
+        return found
+
+    @property
+    def is_over(self) -> bool:
+        return (
+            self.told.get("phase") in ("Succeeded", "Failed") and self.status.get("lastHandledCollectRequest") == "now"
+        )
+
+
+async def _until(task: CollectionTask, condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(_LIMIT):
+        while not condition() and not task.task.done():
+            await _a_moment()
+
+
+async def _a_moment() -> None:
+    """Let the tasks go on: what they come to nobody tells but the status."""
+    await asyncio.sleep(0)
+
+
+async def _ended(world: _World, task: CollectionTask) -> None:
+    await _until(task, lambda: world.is_over)
+    task.stop()
+    await task.task
+
+
+def _restored(world: _World, before: Mapping[str, Any]) -> None:
+    """See that the registry is as it was, but for what Kubernetes itself counts."""
+    body = world.cluster.body
+    assert body is not None
+    annotations = body["metadata"].get("annotations") or {}
+    labels = body["metadata"].get("labels") or {}
+    assert not any("registrycleanup" in each for each in (*annotations, *labels))
+    assert _essence(body["spec"]) == _essence(before["spec"])
+    assert not world.cluster.harmed
+    assert not world.doors.is_shut(_REGISTRY)
+
+
+def _essence(spec: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    found = copy.deepcopy(dict(spec))
+    container = found["template"]["spec"]["containers"][0]
+    if not container.get("env"):
+        container.pop("env", None)
+    return json.loads(json.dumps(found))
+
+
+@pytest.mark.parametrize("strategy", ["ReadOnly", "Offline"])
+async def test_a_collection_freezes_collects_restores_and_tells(strategy: str) -> None:
+    world = _World(ClusterOfOne(deployment()), _body(strategy))
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    await _ended(world, await world.start())
+    assert world.told["phase"] == "Succeeded", world.told
+    assert (world.told["bytesBefore"], world.told["bytesAfter"], world.told["blobsRemoved"]) == (100, 60, 2)
+    assert (world.told["bytesFreedTotal"], world.told["blobsRemovedTotal"]) == (40, 2)
+    assert "frozenSince" not in world.told
+    assert world.events == ["CollectionBegan", "RegistryFrozen", "RegistryRestored", "CollectionSucceeded"]
+    _restored(world, before)
+
+
+async def test_a_variable_that_was_there_before_comes_back_where_it_was() -> None:
+    variables: list[dict[str, Any]] = [
+        {"name": "A", "value": "1"},
+        {"name": READ_ONLY_VARIABLE, "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
+        {"name": "B", "value": "2"},
+    ]
+    world = _World(ClusterOfOne(deployment(*variables)))
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    await _ended(world, await world.start())
+    assert world.told["phase"] == "Succeeded"
+    _restored(world, before)
+
+
+async def _killed_at(world: _World, write: int) -> bool:
+    """Run an operator until its n-th half of a write kills it; say whether it came so far."""
+    done = 0
+
+    def count(_: str) -> None:
+        nonlocal done
+        done += 1
+        if done == write:
+            raise KilledError
+
+    world.cluster.writing = count
+    task = await world.start()
+    assert world.standing is not None
+    # A kill ends the task at once, and nothing that it does afterwards counts.
+    while done < write and not world.is_over:
+        await _a_moment()
+    world.cluster.writing = _dead if done >= write else lambda _: None
+    task.task.cancel()
+    await asyncio.gather(task.task, return_exceptions=True)
+    world.cluster.writing = lambda _: None
+    world.doors = Doors()
+    return done >= write
+
+
+def _dead(_: str) -> None:
+    raise KilledError
+
+
+@pytest.mark.parametrize("strategy", ["ReadOnly", "Offline"])
+async def test_an_operator_that_is_killed_at_any_write_leaves_what_the_next_one_brings_to_its_end(
+    strategy: str,
+) -> None:
+    write, kills = 1, 0
+    while True:
+        world = _World(ClusterOfOne(deployment(replicas=2)), _body(strategy))
+        before = copy.deepcopy(world.cluster.body)
+        assert before is not None
+        if not await _killed_at(world, write):
+            break
+        kills += 1
+        await _ended(world, await world.start())
+        assert world.told["phase"] == "Succeeded", (write, world.told)
+        assert world.cluster.collected >= 1
+        _restored(world, before)
+        write += 1
+    assert kills > 15
+
+
+@pytest.mark.parametrize("strategy", ["ReadOnly", "Offline"])
+async def test_a_policy_that_is_deleted_while_no_operator_is_there_leaves_a_restored_registry(strategy: str) -> None:
+    write = 1
+    while True:
+        world = _World(ClusterOfOne(deployment()), _body(strategy))
+        before = copy.deepcopy(world.cluster.body)
+        assert before is not None
+        if not await _killed_at(world, write):
+            break
+        if await world.cluster.marks():
+            task = await world.start(gone=True)
+            async with asyncio.timeout(_LIMIT):
+                await task.task
+        _restored(world, before)
+        write += 1
+
+
+@pytest.mark.parametrize("step", ["Freezing", "Collecting", "Restoring", "Verifying"])
+@pytest.mark.parametrize("how", ["suspend", "delete", "None", "dryRun", "workload"])
+async def test_a_collection_that_is_not_wanted_any_more_ends_with_the_registry_restored(step: str, how: str) -> None:
+    world = _World(ClusterOfOne(deployment()))
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == step)
+    assert world.standing is not None
+    if how == "delete":
+        task.abandon()
+        async with asyncio.timeout(_LIMIT):
+            await task.task
+    else:
+        body = copy.deepcopy(dict(world.standing.body))
+        if how == "suspend":
+            body["spec"]["suspend"] = True
+        elif how == "dryRun":
+            body["spec"]["dryRun"] = True
+        elif how == "None":
+            body["spec"]["garbageCollection"]["mode"] = "None"
+        else:
+            body["spec"]["garbageCollection"]["workloadRef"]["name"] = "another"
+        world.standing.body = body
+        task.observe()
+        await _ended(world, task)
+    _restored(world, before)
+    if step == "Freezing" and how != "delete":
+        assert world.told["phase"] == "Failed"
+        assert world.cluster.collected == 0
+
+
+async def test_a_job_that_fails_is_told_and_the_registry_restored() -> None:
+    world = _World(ClusterOfOne(deployment()))
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    world.cluster.job_fails = True
+    await _ended(world, await world.start())
+    assert world.told["phase"] == "Failed"
+    assert "BackoffLimitExceeded" in world.told["message"]
+    assert "bytesFreedTotal" not in world.told
+    _restored(world, before)
+
+
+async def test_a_collection_over_its_time_is_ended_and_the_registry_restored() -> None:
+    world = _World(ClusterOfOne(deployment()))
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    world.cluster.job_lasts = 10**9
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Collecting")
+    world.clock.move(timedelta(hours=1))
+    await _ended(world, task)
+    assert world.told["phase"] == "Failed"
+    assert "timeout" in world.told["message"]
+    _restored(world, before)
+
+
+async def test_a_registry_that_somebody_scales_up_in_between_ends_the_job_and_is_restarted() -> None:
+    world = _World(ClusterOfOne(deployment()), _body("Offline"))
+    world.cluster.job_lasts = 10**9
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Collecting")
+    world.cluster.change(lambda body: body["spec"].update(replicas=3))
+    await _ended(world, task)
+    assert world.told["phase"] == "Failed"
+    assert "scaled the workload up" in world.told["message"]
+    body = world.cluster.body
+    assert body is not None
+    assert body["spec"]["replicas"] == 3
+    assert "registrycleanup.dev/restarted-at" in body["spec"]["template"]["metadata"]["annotations"]
+    assert world.cluster.job_body is None
+
+
+async def test_no_run_is_at_the_registry_while_it_is_frozen_and_none_begins() -> None:
+    world = _World(ClusterOfOne(deployment()))
+    with world.doors.inside(_REGISTRY) as inside:
+        assert inside
+        task = await world.start()
+        await _until(task, lambda: "runs at this registry" in world.told.get("message", ""))
+        assert await world.cluster.marks() == []
+        with world.doors.inside(_REGISTRY) as second:
+            assert not second
+    await _ended(world, task)
+    assert world.told["phase"] == "Succeeded"
+
+
+async def test_it_waits_for_the_window_of_undo_and_says_until_when_without_keeping_runs_off() -> None:
+    until = NOW + timedelta(hours=2)
+    world = _World(
+        ClusterOfOne(deployment()), window=UndoWindow(until, "team/other", timedelta(days=1), timedelta(hours=1))
+    )
+    task = await world.start()
+    await _until(task, lambda: world.told.get("phase") == "Waiting")
+    assert world.told["nextTime"] == "2026-06-15T14:00:00Z"
+    assert "team/other" in world.told["message"]
+    assert "more often than that window can pass" in world.told["message"]
+    assert not world.doors.is_shut(_REGISTRY)
+    assert "lastHandledCollectRequest" not in world.status
+    world.window = None
+    task.observe()
+    await _ended(world, task)
+    assert world.told["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lambda world: world.cluster.missing.append("patch deployments"), "kubectl create rolebinding"),
+        (lambda world: setattr(world.cluster, "body", None), "there is no Deployment registry"),
+        (lambda world: setattr(world, "doubts", "the served CRD is another"), "the served CRD is another"),
+        (lambda world: setattr(world, "answer", Answer.READ_ONLY), "read-only mode already"),
+        (lambda world: setattr(world, "answer", Answer.UNCLEAR), "cannot be seen"),
+    ],
+)
+async def test_what_keeps_it_from_beginning_is_told_before_anything_is_changed(
+    prepare: Callable[[_World], None], words: str
+) -> None:
+    world = _World(ClusterOfOne(deployment()))
+    prepare(world)
+    before = copy.deepcopy(world.cluster.body)
+    task = await world.start()
+    await _until(task, lambda: world.told.get("phase") == "Waiting")
+    assert words in world.told["message"]
+    assert world.cluster.body is None or before is None or world.cluster.body["spec"] == before["spec"]
+    assert await world.cluster.marks() == []
+    task.stop()
+    await task.task
+
+
+async def test_a_request_that_a_policy_bears_from_the_beginning_is_none() -> None:
+    world = _World(ClusterOfOne(deployment()), status={})
+    task = await world.start()
+    await _until(task, lambda: world.status.get("lastHandledCollectRequest") == "now")
+    world.status["plan"] = _PLAN
+    task.stop()
+    await task.task
+    later = await world.start()
+    await _until(later, lambda: bool(world.told.get("nextTime")))
+    assert world.told.get("phase") is None
+    later.stop()
+    await later.task
+
+
+async def test_a_dry_run_policy_only_reports() -> None:
+    world = _World(ClusterOfOne(deployment()), _body(dryRun=True))
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    task = await world.start()
+    await _until(task, lambda: world.is_over)
+    assert world.told["mode"] == "Report"
+    body = world.cluster.body
+    assert body is not None
+    assert body["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    task.stop()
+    await task.task

@@ -117,6 +117,8 @@ class Application:
         self._looks = Looks(raw, api.config_map_data, clock, settings.reach, self.metrics)
         self._live = LivePolicies(lambda: all_policies(raw, settings.namespaces), self.parse, clock)
         self._same_registry = SameRegistry(self._connect, api.openshift_registry, clock)
+        # A registry where nobody can prune just now still holds what can be undone.
+        self._with_windows = SameRegistry(self._connect, api.openshift_registry, clock, unknown_is_one=True)
         self.doors = Doors()
         self.pruner_course: PrunerCourse | None = None
         if image_pruner is not None:
@@ -217,8 +219,13 @@ class Application:
 
     async def undo_window(self, policy: ParsedPolicy, pruned: datetime | None) -> UndoWindow | None:
         """Return the last window at the registry of `policy` that has not passed; raise `APIError`."""
-        windows = UndoWindows(self.policies, self.parse, self._same_registry, self._connect)
+        windows = UndoWindows(self.policies, self.parse, self._with_windows, self._connect)
         return await windows.last_at(policy, pruned, self.clock.now())
+
+    async def undo_window_since(self, policy: ParsedPolicy, frozen: datetime) -> UndoWindow | None:
+        """Return a window at the registry of a policy, frozen by now, that was opened since; raise `APIError`."""
+        windows = UndoWindows(self.policies, self.parse, self._with_windows, self._connect)
+        return await windows.opened_since(policy, frozen, self.clock.now(), self._takes_changes)
 
     def policies(self) -> AsyncIterator[dict[str, Any]]:
         """Yield all policies that this operator sees, as they are now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from typing import Any
 
 from registry_cleanup.collection_standing import CollectionStanding
 from registry_cleanup.collection_start import World, pruner_of
@@ -26,11 +27,16 @@ from registry_cleanup.kube.api import ConflictError, ForbiddenError, RefusedErro
 from registry_cleanup.kube.collecting.storage import UnfitWorkloadError
 from registry_cleanup.kube.spec import ParsedPolicy
 from registry_cleanup.pruner_course import PrunerCourse
+from registry_cleanup.undo_windows import UndoWindow
 
 _log = logging.getLogger(__name__)
 
 # Seconds between two looks.
 LOOK, _LOOK_AT_PRUNER = 1.0, 5.0
+# So often a read-only registry has to say so.
+_ASKED = 5
+# So often in a row a restoration may meet somebody else's change; then something refuses it.
+_REFUSALS = 10
 
 
 class CollectionCourse:
@@ -46,10 +52,12 @@ class CollectionCourse:
         self._name = name
         self._look_seconds = look_seconds
         self._restored: datetime | None = None
+        self._refusals = 0
 
     def begin(self) -> None:
         """Take note that another collection begins."""
         self._restored = None
+        self._refusals = 0
 
     async def go_on(self, collection: Collection, policy: ParsedPolicy | None, objection: str | None) -> float | Finish:
         """Look, decide, and do one thing."""
@@ -57,16 +65,18 @@ class CollectionCourse:
             return await self._go_on_with(pruner, collection, policy, objection)
         known = await self._told.known(collection)
         decide = next_action if collection.mode is CollectionMode.RUN else next_report_action
-        look = await self._collector.look(collection, known, objection, self._restored)
+        look = await self._collector.look(collection, policy, known, objection, self._restored)
         action = decide(look.seen)
         if isinstance(action, Ask):
-            answer = await self._collector.ask(policy) if policy is not None else Answer.UNCLEAR
+            answer = await self._ask(policy) if policy is not None else Answer.UNCLEAR
             look = look.answered(answer)
             action = decide(look.seen)
         try:
             return await self._do(action, collection, policy, look)
         except (RefusedError, ConflictError) as error:
             _log.info("it changed meanwhile", extra={"policy": self._name, "cause": str(error)})
+            if isinstance(action, Restore):
+                await self._refused(collection, str(error))
         except UnfitWorkloadError as error:
             await self._told.fail(collection, str(error))
         except ForbiddenError as error:
@@ -75,6 +85,36 @@ class CollectionCourse:
             else:
                 raise
         return self._look_seconds
+
+    async def _start_job(self, collection: Collection, policy: ParsedPolicy, body: dict[str, Any]) -> None:
+        """Create the Job, unless what was pruned since the collection began can be undone.
+
+        The registry is frozen, so nobody prunes there any more; before, somebody may have under another name of it.
+        """
+        if collection.mode is CollectionMode.RUN:
+            window = await self._world.undo_window_since(policy, collection.start)
+            if window is not None:
+                await self._told.fail(collection, _pruned_meanwhile(window))
+                return
+        await self._collector.start_job(policy, collection, body)
+        _log.info("the Job is created", extra={"policy": self._name, "collection": collection.id})
+        await self._told.show(collection, Step.COLLECTING, "the Job")
+
+    async def _ask(self, policy: ParsedPolicy) -> Answer:
+        """Ask the registry; several times where it is read-only, since another may serve the same name, too."""
+        answer = Answer.READ_ONLY
+        for _ in range(_ASKED):
+            if answer is Answer.READ_ONLY:
+                answer = await self._collector.ask(policy)
+        return answer
+
+    async def _refused(self, collection: Collection, cause: str) -> None:
+        """Tell what keeps a registry from being restored, once it is clear that it does not pass by itself."""
+        self._refusals += 1
+        if self._refusals >= _REFUSALS:
+            hand = f"{collection.workload} cannot be restored and stays frozen, until what refuses it lets it: {cause}"
+            await self._told.show(collection, Step.RESTORING, hand)
+            self._told.tell("RestoreRefused", hand, warning=True)
 
     async def _go_on_with(
         self, pruner: PrunerCourse, collection: Collection, policy: ParsedPolicy | None, objection: str | None
@@ -100,19 +140,18 @@ class CollectionCourse:
                 )
                 await self._told.show(collection, Step.FREEZING, "the registry is being frozen")
             case StartJob() if policy is not None and look.body is not None:
-                await self._collector.start_job(policy, collection, look.body)
-                _log.info("the Job is created", extra=extra)
-                await self._told.show(collection, Step.COLLECTING, "the Job")
+                await self._start_job(collection, policy, look.body)
             case EndJob(cause):
                 if cause is not None:
                     await self._told.fail(collection, cause)
                 await self._collector.end_job(collection)
                 _log.info("the Job is deleted", extra={**extra, "cause": cause})
             case Restore(measures, failure, restart):
-                await self._told.show(
-                    collection, Step.RESTORING, "the registry is being restored", measures=measures, failure=failure
-                )
+                if self._refusals < _REFUSALS:
+                    what = "the registry is being restored"
+                    await self._told.show(collection, Step.RESTORING, what, measures=measures, failure=failure)
                 await self._collector.restore(collection, look, restart=restart)
+                self._refusals = 0
                 self._restored = self._world.clock.now()
                 _log.info("the registry is restored", extra={**extra, "workload": str(collection.workload)})
                 self._told.tell("RegistryRestored", f"{collection.workload} has its mode and scale back")
@@ -127,3 +166,10 @@ class CollectionCourse:
             case _:
                 raise AssertionError(f"{action} without a policy or a workload")
         return self._look_seconds
+
+
+def _pruned_meanwhile(window: UndoWindow) -> str:
+    return (
+        f"policy {window.policy} has begun to prune at this registry under another name, or nobody can tell that it is "
+        "another registry: what it pruned can be undone still. Let both policies write the same spec.registry.url"
+    )

@@ -42,7 +42,15 @@ class CollectionStanding:
         if self.status.id != collection.id or self.status.phase is not CollectionPhase.RUNNING:
             # The mark outlived a status that could not be written, or was lost.
             await self.write(
-                told.begun(self.status, collection.id, collection.mode, collection.start, None, freezes=True)
+                told.begun(
+                    self.status,
+                    collection.id,
+                    collection.mode,
+                    collection.workload,
+                    collection.start,
+                    None,
+                    freezes=True,
+                )
             )
         return told.known_of(self.status)
 

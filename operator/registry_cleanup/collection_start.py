@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from registry_cleanup.collection_standing import CollectionStanding
-from registry_cleanup.collector import Collector, ObstacleError
+from registry_cleanup.collector import Collector, InUseError, ObstacleError
 from registry_cleanup.domain.collecting import Answer
 from registry_cleanup.domain.collection import IMAGE_PRUNER, CollectionMode, WorkloadName
 from registry_cleanup.doors import Doors, registry_key
@@ -48,6 +48,9 @@ class World(Protocol):
     async def undo_window(self, policy: ParsedPolicy, pruned: datetime | None) -> UndoWindow | None:
         """Return the last window at the registry of a policy that has not passed; raise `APIError`."""
 
+    async def undo_window_since(self, policy: ParsedPolicy, frozen: datetime) -> UndoWindow | None:
+        """Return a window at the registry that runs under another name of it have begun; raise `APIError`."""
+
 
 def pruner_of(world: World, workload: WorkloadName | None) -> PrunerCourse | None:
     """Return who leads the collections of OpenShift's registry, where `workload` stands for it."""
@@ -64,16 +67,27 @@ class Door:
     def __init__(self, doors: Doors) -> None:
         self._doors = doors
         self._shut = ExitStack()
+        self._is_shut = False
         self.waits = False
 
     def shut(self, registry: str) -> None:
-        """Keep the door of `registry` shut until it is left."""
-        self._shut.enter_context(self._doors.shut(registry))
+        """Keep the door of `registry` shut until it is left; nothing where one is kept shut already."""
+        if not self._is_shut:
+            self._shut.enter_context(self._doors.shut(registry))
+            self._is_shut = True
+
+    def begin(self, registry: str, namespace: str, workload: WorkloadName) -> bool:
+        """Keep other collections from the registry and its workload until it is left; say whether none is there."""
+        keys = (registry, f"{namespace}/{workload}")
+        if self._doors.is_collected(*keys):
+            return False
+        self._shut.enter_context(self._doors.collecting(*keys))
+        return True
 
     def leave(self) -> None:
         """Let others in, as far as this collection goes."""
         self._shut.close()
-        self.waits = False
+        self._is_shut = self.waits = False
 
 
 class CollectionStart:
@@ -100,15 +114,22 @@ class CollectionStart:
             return
         registry = registry_key(policy.registry.url)
         if not self._door.waits:
-            await self._windows_have_passed(policy)
+            await self._windows_have_passed(policy, runs_count=False)
             self._door.shut(registry)
             self._door.waits = True
         if not self._world.doors.is_empty(registry):
-            raise ObstacleError("it begins once the runs at this registry have ended; no other begins before it")
+            raise InUseError("it begins once the runs at this registry have ended; no other begins before it")
         # The last of them may have pruned.
-        await self._windows_have_passed(policy)
+        await self._windows_have_passed(policy, runs_count=True)
         if pruner is not None:
             return  # nothing is frozen
+        await self._takes_changes(policy)
+        workload = policy.collection.workload
+        if workload is not None and not self._door.begin(registry, policy.namespace, workload):
+            raise ObstacleError("it begins once another policy's collection of this registry is through")
+
+    async def _takes_changes(self, policy: ParsedPolicy) -> None:
+        """Raise `ObstacleError` unless the registry says that it takes changes."""
         answer = await self._collector.ask(policy)
         if answer is Answer.READ_ONLY:
             raise ObstacleError(
@@ -122,22 +143,33 @@ class CollectionStart:
                 "RegistryUnclear",
             )
 
-    async def _windows_have_passed(self, policy: ParsedPolicy) -> None:
-        """Raise `ObstacleError` while what was pruned at this registry can be undone."""
+    async def _windows_have_passed(self, policy: ParsedPolicy, *, runs_count: bool) -> None:
+        """Raise `ObstacleError` while what was pruned at this registry can be undone.
+
+        Runs under way count once the door is shut: those that are still there are under another name of the registry,
+        or another operator's, or ended without a word.
+        """
         pruned = self._told.policy.status.last_pruned_time if self._told.policy is not None else None
         window = await self._world.undo_window(policy, parse_time(pruned))
-        if window is not None:
+        if window is not None and window.runs and runs_count:
+            raise ObstacleError(
+                f"a run of policy {window.policy} is under way at this registry, by its status: it ends first, and "
+                "what it prunes can be undone for a while"
+            )
+        if window is not None and not window.runs:
             raise ObstacleError(_window_message(window), until=window.until)
 
 
 def _window_message(window: UndoWindow) -> str:
     message = (
-        f"what policy {window.policy} pruned can be undone until {window.until:%Y-%m-%dT%H:%M:%SZ} (its undo.window); "
-        "garbage is collected after that"
+        f"what policy {window.policy} pruned can be undone until {window.until:%Y-%m-%dT%H:%M:%SZ} (its undo.window, "
+        "and the timeout of its runs); garbage is collected after that"
     )
     if window.interval is not None:
         message += (
             ". Its runs come more often than that window can pass: while each of them prunes something, none is "
-            "collected; shorten undo.window, or let it run less often"
+            "collected; shorten undo.window or timeout, or let it run less often"
         )
+    if not window.valid:
+        message += ". The spec of that policy is not valid just now, so that more may count than has to: mend it"
     return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -11,10 +12,14 @@ from registry_cleanup.application import Application
 from registry_cleanup.collection_task import CollectionTask
 from registry_cleanup.collector import Collection, Collector
 from registry_cleanup.concurrency import give_up
-from registry_cleanup.frozen import find_frozen, known_policies
+from registry_cleanup.frozen import find_frozen, known_policies, owned
 from registry_cleanup.standing import Notify, Standing
 
+_log = logging.getLogger(__name__)
+
 _AGAIN_AFTER = 1.0
+# Seconds between two looks for what nobody restores: a patch that was sent may take effect after all.
+_LOOK_EVERY = 600.0
 
 
 class CollectionTasks:
@@ -32,10 +37,30 @@ class CollectionTasks:
         self._leaving: set[CollectionTask] = set()
         self._left: dict[str, Collection] = {}
         application.doors.all_shut = True
-        self._looks = asyncio.create_task(self._look(), name="looks for frozen registries")
+        self._looks = asyncio.create_task(self._watch(), name="looks for frozen registries")
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._look()
+                seconds = _LOOK_EVERY
+            except Exception:  # a bug here must not keep all doors shut: the next look may find a way
+                _log.exception("unexpected error")
+                seconds = _AGAIN_AFTER
+            await asyncio.sleep(seconds)
 
     async def _look(self) -> None:
-        self._left = dict(await find_frozen(self._application, self._collector))
+        """Find somebody for every mark."""
+        found = await find_frozen(self._application, self._collector)
+        left = [each for each in found if not self._holds(each.collection)]
+        policies = await known_policies(self._application) if left else {}
+        # Later, the task of a policy that is there would have it in hand: nobody knows of it any more.
+        self._left = owned(left, policies) if self._application.doors.all_shut else {}
+        for each in left:
+            extra = {"workload": str(each.collection.workload), "namespace": each.collection.namespace}
+            _log.warning("a registry was left frozen", extra={**extra, "collection": each.collection.id})
+            if self._left.get(each.policy) is not each.collection:
+                self._follow(self._task(None, each.collection))
         for uid in [uid for uid in self._left if uid in self._standings]:
             self._begin(uid)
         # No event has shown the others' policies yet, and none will where they are gone.
@@ -46,6 +71,12 @@ class CollectionTasks:
             if self._left:
                 await asyncio.sleep(_AGAIN_AFTER)
         self._application.doors.all_shut = False
+
+    def _holds(self, collection: Collection) -> bool:
+        """Say whether a task has a collection in hand already, of just this workload."""
+        held = [task.collection for task in (*self._tasks.values(), *self._leaving)]
+        key = (collection.id, collection.namespace, collection.workload)
+        return any(each is not None and (each.id, each.namespace, each.workload) == key for each in held)
 
     def observe(self, body: Mapping[str, Any], standing: Standing) -> None:
         """Take note of a policy as an event shows it, which its `standing` knows already."""
@@ -75,6 +106,10 @@ class CollectionTasks:
         await give_up([self._looks, *(task.task for task in tasks)])
 
     def _begin(self, uid: str) -> None:
+        if (early := self._tasks.pop(uid, None)) is not None:
+            # An event came before it was known that something was left; nothing has begun yet.
+            early.stop()
+            self._follow(early)
         self._tasks[uid] = self._task(self._standings[uid], self._left.pop(uid, None))
 
     def _task(self, standing: Standing | None, left: Collection | None) -> CollectionTask:

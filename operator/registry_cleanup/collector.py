@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from registry_cleanup.domain.collecting import Answer, Known, Seen
-from registry_cleanup.domain.collection import CollectionMode, CollectionRules, Mark, Strategy, WorkloadName
+from registry_cleanup.domain.collecting import Answer, Known, Seen, Workload
+from registry_cleanup.domain.collection import CollectionMode, CollectionRules, Mark, Step, Strategy, WorkloadName
 from registry_cleanup.doors import registry_key
 from registry_cleanup.kube.api import NotThereError
 from registry_cleanup.kube.collecting.api import ROLE, CollectionAPI
 from registry_cleanup.kube.collecting.job import job_document, job_of
-from registry_cleanup.kube.collecting.mark import DamagedMarkError
+from registry_cleanup.kube.collecting.mark import MARK_ANNOTATION, DamagedMarkError, mark_of
+from registry_cleanup.kube.collecting.sharing import intruder_of
 from registry_cleanup.kube.collecting.storage import (
     Place,
     UnfitWorkloadError,
@@ -24,14 +26,22 @@ from registry_cleanup.kube.collecting.storage import (
 )
 from registry_cleanup.kube.collecting.workload import (
     freeze,
+    mark_again,
     obstacle_of,
+    read_only_container,
     restore,
     selector_of,
     variable_of,
     workload_of,
 )
+from registry_cleanup.kube.in_use.labels import bears
 from registry_cleanup.kube.spec import ParsedPolicy
 from registry_cleanup.ports import Clock
+
+_log = logging.getLogger(__name__)
+
+# When its time is over, a collection that somebody has in hand is restored within so long.
+RESTORED_WITHIN = timedelta(minutes=10)
 
 Ask = Callable[[ParsedPolicy], Awaitable[Answer]]
 """Asks the registry of a policy whether it takes changes."""
@@ -51,6 +61,22 @@ class ObstacleError(Exception):
         super().__init__(message)
         self.reason = reason
         self.until = until
+
+
+class LeftFrozenError(ObstacleError):
+    """Another collection has left the workload frozen, and nobody restores it.
+
+    Attributes:
+        collection: that one.
+    """
+
+    def __init__(self, message: str, collection: Collection) -> None:
+        super().__init__(message)
+        self.collection = collection
+
+
+class InUseError(ObstacleError):
+    """Runs are at the registry: no other begins before the collection does, so that it waits for these only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,24 +142,99 @@ class Collector:
         self._clock = clock
         self._operator_image = operator_image
         self._account = service_account
+        # Of the collections that this process has frozen something for, or seen frozen; by ID.
+        self._marks: dict[str, Mark] = {}
 
     async def look(
-        self, collection: Collection, known: Known | None, objection: str | None, restored: datetime | None
+        self,
+        collection: Collection,
+        policy: ParsedPolicy | None,
+        known: Known | None,
+        objection: str | None,
+        restored: datetime | None,
     ) -> Look:
         """Look at all that decides what comes next, but for the registry itself."""
-        body = await self.api.workload(collection.namespace, collection.workload)
-        workload = None
+        body = await self._marked(collection, await self.api.workload(collection.namespace, collection.workload))
+        if body is not None and restored is None:
+            body = await self._with_mark(collection, policy, known, body)
+        workload: Workload | None = None
+        taken_by: str | None = None
         if body is not None:
-            pods = await self.api.pods(collection.namespace, selector_of(body))
-            own = [pod for pod in pods if not _of_job(pod)]
+            pods = await self.api.pods(collection.namespace)
+            own = [pod for pod in pods if bears(_labels(pod), selector_of(body)) and not _of_job(pod)]
             workload = workload_of(collection.workload, body, own)
             if workload.mark is not None and workload.mark.id != collection.id:
-                workload = None  # somebody else's collection: nothing of ours is left there
+                # Somebody else's collection: nothing of ours is left there.
+                taken_by = workload.mark.policy_name
+                workload = None
+            elif objection is None and _may_collect(collection, known):
+                objection = await self._intrusion(policy, collection, body, pods)
         found = await self.api.job(collection.namespace, collection.id)
         job_pods, active = await self.api.job_pods(collection.namespace, collection.id)
         job = None if found is None else job_of(found, job_pods, collection.mode)
         now = self._clock.now()
-        return Look(Seen(known, objection, workload, job, active, None, now, collection.deadline, restored), body)
+        seen = Seen(known, objection, workload, job, active, None, now, collection.deadline, restored, taken_by)
+        return Look(seen, body)
+
+    async def _marked(self, collection: Collection, body: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return a workload with the mark that it had, and remember that.
+
+        Without it nobody who comes after this process could restore it.
+        """
+        known = self._marks.get(collection.id)
+        if body is None:
+            return None
+        if known is not None and (patch := mark_again(body, known)):
+            _log.warning("somebody took the mark off a frozen workload", extra={"workload": str(collection.workload)})
+            await self.api.patch_workload(collection.namespace, collection.workload, patch)
+            return await self.api.workload(collection.namespace, collection.workload)
+        found = mark_of(body)
+        if found is not None and found.id == collection.id:
+            self._marks[collection.id] = found
+        return body
+
+    async def _with_mark(
+        self, collection: Collection, policy: ParsedPolicy | None, known: Known | None, body: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Return a workload with the mark that an operator before this one put on it, and somebody took off.
+
+        Raises:
+            DamagedMarkError: nothing says any more how many replicas there were.
+        """
+        if known is None or not known.frozen or known.step is Step.VERIFYING or mark_of(body) is not None:
+            return body
+        container = read_only_container(body)
+        if container is None:
+            _expect_replicas(collection, body)
+            return body
+        # It took changes before, whatever the variable was: without it, it does again.
+        mark = Mark(
+            policy=policy.uid if policy is not None else "",
+            policy_name=policy.name if policy is not None else "",
+            id=collection.id,
+            registry=collection.registry,
+            strategy=Strategy.READ_ONLY,
+            replicas=max(body["spec"].get("replicas", 1), 1),
+            container=container,
+            variable=None,
+            start=collection.start,
+            timeout=collection.timeout,
+        )
+        self._marks[collection.id] = mark
+        return await self._marked(collection, body)
+
+    async def _intrusion(
+        self, policy: ParsedPolicy | None, collection: Collection, body: Mapping[str, Any], pods: list[dict[str, Any]]
+    ) -> str | None:
+        """Return what speaks against going on: somebody else writes to the storage."""
+        if policy is None:
+            return None
+        try:
+            place = await self._place(policy, policy.collection, collection.workload, body)
+            pod = intruder_of(collection.workload, body, place, pods, collection.id)
+        except UnfitWorkloadError as error:
+            return str(error)
+        return None if pod is None else _shared(pod, policy.namespace)
 
     # Before the beginning
 
@@ -149,31 +250,74 @@ class Collector:
             )
         if missing := await self.api.missing_rights(policy.namespace, name):
             raise ObstacleError(
-                f"the operator may not {', '.join(missing)} in namespace {policy.namespace}; grant it with: "
-                f"kubectl create rolebinding {ROLE} --clusterrole={ROLE} --serviceaccount={self._account} "
-                f"-n {policy.namespace}",
+                f"the operator may not {', '.join(missing)} in namespace {policy.namespace}; "
+                f"{self.grant(policy.namespace)}",
                 "CollectorRoleMissing",
             )
         body = await self._present(policy.namespace, name)
+        workload = self._unmarked(policy, name, body)
+        if mode is CollectionMode.RUN:
+            if (obstacle := obstacle_of(name, body, rules.strategy)) is not None:
+                raise ObstacleError(obstacle, "WorkloadUnfit")
+            if not workload.rolled_out:
+                raise ObstacleError(f"{name} is being rolled out, or its pods are not ready: that has to end first")
+        await self._fits(policy, mode, name, body, image)
+
+    async def _fits(
+        self, policy: ParsedPolicy, mode: CollectionMode, name: WorkloadName, body: dict[str, Any], image: str
+    ) -> None:
+        """Raise `ObstacleError` where the storage cannot be collected, or is not the registry's alone."""
+        try:
+            place = await self._place(policy, policy.collection, name, body)
+            job_document(policy, "trial", mode, name, body, place, image, 1)
+            pods = await self.api.pods(policy.namespace) if mode is CollectionMode.RUN else []
+            pod = intruder_of(name, body, place, pods, None)
+        except UnfitWorkloadError as error:
+            raise ObstacleError(str(error), "WorkloadUnfit") from error
+        if pod is not None:
+            raise ObstacleError(_shared(pod, policy.namespace), "StorageShared")
+
+    def _unmarked(self, policy: ParsedPolicy, name: WorkloadName, body: dict[str, Any]) -> Workload:
+        """Return a workload; raise `ObstacleError` where another collection has frozen it."""
         try:
             workload = workload_of(name, body, [])
         except DamagedMarkError as error:
             raise ObstacleError(
                 f"{name}: {error}: restore the workload by hand and remove it", "MarkDamaged"
             ) from error
-        if workload.mark is not None:
-            other = f"a collection of policy {workload.mark.policy_name} has frozen {name}"
-            raise ObstacleError(f"{other}; this one begins when that is through")
-        if mode is CollectionMode.RUN:
-            if (obstacle := obstacle_of(name, body, rules.strategy)) is not None:
-                raise ObstacleError(obstacle, "WorkloadUnfit")
-            if not workload.rolled_out:
-                raise ObstacleError(f"{name} is being rolled out, or its pods are not ready: that has to end first")
+        if workload.mark is None:
+            return workload
+        other = f"a collection of policy {workload.mark.policy_name} has frozen {name}"
+        if self._is_forgotten(workload.mark, policy):
+            raise LeftFrozenError(other, Collection.of(policy.namespace, name, workload.mark))
+        raise ObstacleError(f"{other}; this one begins when that is through")
+
+    async def expect_none_left(self, policy: ParsedPolicy) -> None:
+        """Raise `LeftFrozenError` where the policy's workload bears a mark that nobody has in hand.
+
+        Its label may be missing, by which marks are found: `kubectl rollout undo` brings back the annotation alone.
+        """
+        name = _workload(policy.collection)
+        body = await self.api.workload(policy.namespace, name)
         try:
-            place = await self._place(policy, rules, name, body)
-            job_document(policy, "trial", mode, name, body, place, image, 1)
-        except UnfitWorkloadError as error:
-            raise ObstacleError(str(error), "WorkloadUnfit") from error
+            if body is not None:
+                self._unmarked(policy, name, body)
+        except LeftFrozenError:
+            raise
+        except ObstacleError:
+            return  # somebody else's; it is told once it keeps a collection from beginning
+
+    def grant(self, namespace: str) -> str:
+        """Return how somebody grants what collections need in a namespace."""
+        return (
+            f"grant it with: kubectl create rolebinding {ROLE} --clusterrole={ROLE} --serviceaccount={self._account} "
+            f"-n {namespace}"
+        )
+
+    def _is_forgotten(self, mark: Mark, policy: ParsedPolicy) -> bool:
+        """Say whether nobody has the collection in hand that a mark is of: the policy that asks has none now."""
+        now = self._clock.now()
+        return mark.policy == policy.uid or mark.start > now or now >= mark.deadline + RESTORED_WITHIN
 
     async def _present(self, namespace: str, name: WorkloadName) -> dict[str, Any]:
         body = await self.api.workload(namespace, name)
@@ -220,6 +364,7 @@ class Collector:
             timeout=collection.timeout,
         )
         await self.api.patch_workload(collection.namespace, collection.workload, freeze(body, mark))
+        self._marks[collection.id] = mark
 
     async def start_job(self, policy: ParsedPolicy, collection: Collection, body: Mapping[str, Any]) -> None:
         """Create the Job; raise `UnfitWorkloadError`, or `ConflictError` where it is there."""
@@ -245,6 +390,7 @@ class Collector:
         restarted = look.seen.now.isoformat() if restart else None
         patch = restore(look.body, look.seen.workload.mark, restarted)
         await self.api.patch_workload(collection.namespace, collection.workload, patch)
+        self._marks.pop(collection.id, None)
 
 
 def _workload(rules: CollectionRules) -> WorkloadName:
@@ -253,6 +399,34 @@ def _workload(rules: CollectionRules) -> WorkloadName:
     return rules.workload
 
 
+def _shared(pod: str, namespace: str) -> str:
+    return (
+        f"pod {pod} in namespace {namespace} is none of the registry's own and may write to its storage, where what it "
+        "writes would be taken: end it, or let it mount the volume with readOnly"
+    )
+
+
+def _may_collect(collection: Collection, known: Known | None) -> bool:
+    """Say whether something may still be taken from the storage, or is taken."""
+    run = collection.mode is CollectionMode.RUN
+    return run and known is not None and known.measures is None and known.failure is None
+
+
+def _labels(pod: Mapping[str, Any]) -> Mapping[str, str]:
+    found: Mapping[str, str] = pod["metadata"].get("labels") or {}
+    return found
+
+
 def _of_job(pod: Mapping[str, Any]) -> bool:
     """Say whether a Job has made a pod, whatever labels it has in common with the workload's."""
     return any(each.get("kind") == "Job" for each in pod["metadata"].get("ownerReferences") or ())
+
+
+def _expect_replicas(collection: Collection, body: Mapping[str, Any]) -> None:
+    """Raise `DamagedMarkError` where a workload is still scaled to zero."""
+    if body["spec"].get("replicas", 1) == 0:
+        kind, name = collection.workload.kind.lower(), collection.workload.name
+        raise DamagedMarkError(
+            f"somebody took the annotation {MARK_ANNOTATION} off {collection.workload}, which is still scaled to zero "
+            f"(kubectl scale -n {collection.namespace} {kind}/{name} --replicas=N)"
+        )

@@ -10,8 +10,15 @@ from registry_cleanup.domain.trust import Endpoint
 
 
 def registry_key(url: str | None) -> str:
-    """Return what the registry of a policy is called here: host and port, or OpenShift's own."""
-    return "" if url is None else Endpoint.of(url).server
+    """Return what the registry of a policy is called here: host and port, or OpenShift's own.
+
+    The names that one Service has within its cluster are one.
+    """
+    if url is None:
+        return ""
+    host, _, port = Endpoint.of(url).server.rpartition(":")
+    service, namespace, *rest = [*host.split("."), ""]
+    return f"{service}.{namespace}:{port}" if rest[:1] == ["svc"] else f"{host}:{port}"
 
 
 class Doors:
@@ -28,6 +35,7 @@ class Doors:
         self.all_shut = False
         self._inside: Counter[str] = Counter()
         self._shut: Counter[str] = Counter()
+        self._collecting: Counter[str] = Counter()
 
     def is_shut(self, registry: str) -> bool:
         """Say whether nobody may begin to work at `registry`."""
@@ -36,6 +44,24 @@ class Doors:
     def is_empty(self, registry: str) -> bool:
         """Say whether nobody works at `registry`."""
         return self._inside[registry] == 0
+
+    def is_collected(self, *keys: str) -> bool:
+        """Say whether a collection that has begun there has not ended: at a registry, or of a workload."""
+        return any(self._collecting[key] > 0 for key in keys)
+
+    @property
+    def any_is_collected(self) -> bool:
+        """Whether a collection goes on at any registry."""
+        return any(count > 0 for count in self._collecting.values())
+
+    @contextmanager
+    def collecting(self, *keys: str) -> Iterator[None]:
+        """Let no other collection begin there."""
+        self._collecting.update(keys)
+        try:
+            yield
+        finally:
+            self._collecting.subtract(keys)
 
     @contextmanager
     def inside(self, registry: str) -> Iterator[bool]:

@@ -9,12 +9,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from registry_cleanup.application import Application
 from registry_cleanup.concurrency import unless
 from registry_cleanup.demands import Demands
+from registry_cleanup.domain.deletion import Deletion
 from registry_cleanup.domain.news import News
 from registry_cleanup.domain.run import Conflict, Failure, Phase, RunOrder, RunReport, Trigger
 from registry_cleanup.domain.schedule import Due, Missed, Wait, due
@@ -22,6 +24,7 @@ from registry_cleanup.domain.undoing import Undone
 from registry_cleanup.doors import registry_key
 from registry_cleanup.kube.guard import change
 from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy
+from registry_cleanup.kube.status import FAILING
 from registry_cleanup.narrator import Narrator
 from registry_cleanup.places import Seat
 from registry_cleanup.ports import InterruptedRunError, RunError
@@ -33,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 # A run that stopped for what no event has told yet is not begun again at once.
 _REST = timedelta(seconds=5)
-_MUTE_REST = timedelta(minutes=1)
+_LONG_REST = timedelta(minutes=1)
 # A clock that is set forward during a longer wait is noticed late. Waking asks nobody, and costs next to nothing.
 _LONGEST_WAIT = timedelta(minutes=10)
 # Of what an undo left, so much is in the log.
@@ -220,12 +223,16 @@ class PolicyTask:
         standing.run_begins()
         await standing.write(standing.writer(policy.generation).running(order))
         report = await self._report(policy, order, seat)
+        shut_out = self._shut_out(report)
+        if shut_out is not None:
+            report = shut_out
         interrupted = report.phase is Phase.INTERRUPTED
         if interrupted:
             if self._halted == DELETED:
                 return  # nobody is left to be told
             if self._outdated(policy) is None:
-                self._rest_until = self._now() + (_MUTE_REST if standing.mute else _REST)
+                rests_long = standing.mute or shut_out is not None
+                self._rest_until = self._now() + (_LONG_REST if rests_long else _REST)
         timetable = self._demands.timetable(policy)
         status = standing.writer(policy.generation).finished(
             report,
@@ -389,6 +396,18 @@ class PolicyTask:
                 f"an unexpected error ended the run ({type(error).__name__}); the operator's log has it: report it"
             )
             return self._unrun(policy, order, Phase.FAILED, message, Failure("InternalError", message))
+
+    def _shut_out(self, report: RunReport) -> RunReport | None:
+        """Return what is told of a run that met a read-only registry while garbage is collected at some registry.
+
+        That may be the same one under another name, which its door does not know; then it is no failure.
+        """
+        read_only = any(failure.reason == Deletion.READ_ONLY.value for failure in report.failures)
+        if not read_only or report.phase not in FAILING or not self._application.doors.any_is_collected:
+            return None
+        message = "the registry is read-only while garbage is collected; the run is done again after that"
+        _log.info(message, extra={"policy": self.standing.name, "run": report.order.id})
+        return replace(report, phase=Phase.INTERRUPTED, failures=(), deletion=None, message=message)
 
     def _unrun(
         self, policy: ParsedPolicy, order: RunOrder, phase: Phase, message: str, *failures: Failure

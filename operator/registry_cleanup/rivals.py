@@ -130,8 +130,13 @@ class SameRegistry:
         self._found: dict[_Pair, tuple[bool, datetime]] = {}
         self._unknown: dict[_Pair, datetime] = {}
 
-    async def same(self, mine: ParsedPolicy, registry: Registry, theirs: ParsedPolicy, common: Sequence[str]) -> bool:
-        """Say whether `registry`, which is open for `mine`, is that of `theirs`; both select `common`, some names."""
+    async def same(
+        self, mine: ParsedPolicy, registry: Registry, theirs: ParsedPolicy, common: Sequence[str] | None
+    ) -> bool:
+        """Say whether `registry`, which is open for `mine`, is that of `theirs`.
+
+        Both select `common`, some names; None where it matters what `theirs` sees, whatever `mine` selects.
+        """
         if _by_url(mine, theirs):
             return True
         pair = frozenset({(mine.uid, mine.generation), (theirs.uid, theirs.generation)})
@@ -152,7 +157,7 @@ class SameRegistry:
         return found
 
     async def _look(
-        self, mine: ParsedPolicy, registry: Registry, theirs: ParsedPolicy, common: Sequence[str]
+        self, mine: ParsedPolicy, registry: Registry, theirs: ParsedPolicy, common: Sequence[str] | None
     ) -> bool | None:
         """Return what can be found out now; None for nothing."""
         if await self._by_cluster(mine, theirs):
@@ -173,7 +178,8 @@ class SameRegistry:
             return True
         extra = {"policy": f"{mine.namespace}/{mine.name}", "other": f"{theirs.namespace}/{theirs.name}"}
         _log.info(
-            "the registries of two policies could not be compared; they count as two, unless found to be one before",
+            "the registries of two policies could not be compared; they count as %s, unless found out before",
+            "one" if self._unknown_is_one else "two",
             extra={**extra, "cause": cause},
         )
         return None
@@ -196,11 +202,17 @@ class SameRegistry:
         found = await asyncio.gather(*(self._resolve(end.host, end.port) for end in (one, other)))
         return bool(set(found[0]) & set(found[1]))
 
-    async def _by_content(self, registry: Registry, theirs: ParsedPolicy, common: Iterable[str]) -> Likeness:
+    async def _by_content(self, registry: Registry, theirs: ParsedPolicy, common: Iterable[str] | None) -> Likeness:
         """Compare what the registries hold in repositories that both policies see; raise `RunError`."""
         async with self._connect(theirs) as other:
             seen = set(await other.repositories())
-            names = [name for name in common if name in seen]
+            if common is None:
+                # Its own too where none is seen by both: one registry has them by either name.
+                names = [name for name in await registry.repositories() if name in seen] or list(seen)
+                if not names:
+                    return Likeness.UNKNOWN
+            else:
+                names = [name for name in common if name in seen]
             if not names:
                 return Likeness.DIFFERENT  # what a policy does not see it does not prune
             found = []

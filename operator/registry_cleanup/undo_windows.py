@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from registry_cleanup.domain.collecting import Answer
+from registry_cleanup.domain.duration import LONGEST, duration_text
 from registry_cleanup.domain.interval import expected_interval
-from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy
-from registry_cleanup.kube.status import parse_status, parse_time
+from registry_cleanup.domain.run import Phase
+from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy, parse_policy
+from registry_cleanup.kube.status import PolicyStatus, parse_status, parse_time
 from registry_cleanup.live_policies import Parse
 from registry_cleanup.ports import RunError
 from registry_cleanup.rivals import Connect, SameRegistry
+
+Ask = Callable[[ParsedPolicy], Awaitable[Answer]]
+"""Asks the registry of a policy whether it takes changes."""
+
+_NOWHERE = {"url": "https://registry.invalid"}
+# Between the last look at the windows and the beginning of a collection.
+_BEFORE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +34,37 @@ class UndoWindow:
         until: its end.
         policy: whose runs can be undone, `namespace/name`.
         length: of the window.
-        interval: the longest time between two scheduled runs of that policy, where they come more often than the
-            window can pass.
+        interval: the longest time between two scheduled runs of that policy, where they come more often than what
+            each of them prunes can be undone no more.
+        runs: whether it is that of a run that is under way, or ended without a word.
+        valid: whether the spec of that policy is.
     """
 
     until: datetime
     policy: str
     length: timedelta
     interval: timedelta | None
+    runs: bool = False
+    valid: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A window that has not passed.
+
+    Attributes:
+        policy: whose.
+        window: it.
+        pruned: when the policy pruned last, as far as its status says.
+        runs: whether it may have pruned since, in a run that has not said so yet.
+        comparable: whether its registry may be looked at.
+    """
+
+    policy: ParsedPolicy
+    window: UndoWindow
+    pruned: datetime | None
+    runs: bool
+    comparable: bool
 
 
 class UndoWindows:
@@ -43,7 +77,10 @@ class UndoWindows:
         registries: SameRegistry,
         connect: Connect,
     ) -> None:
-        """Ask `policies` for all resources, of which one may come several times."""
+        """Ask `policies` for all resources, of which one may come several times.
+
+        In `registries` what cannot be compared has to count as one: waiting does no harm.
+        """
         self._policies = policies
         self._parse = parse
         self._registries = registries
@@ -51,6 +88,8 @@ class UndoWindows:
 
     async def last_at(self, policy: ParsedPolicy, pruned: datetime | None, now: datetime) -> UndoWindow | None:
         """Return the window at the registry of `policy` that ends last; None where all have passed.
+
+        One of a run that is under way is returned where there is no other.
 
         Args:
             policy: that wants to collect.
@@ -60,40 +99,90 @@ class UndoWindows:
         Raises:
             APIError: the policies could not be read, so nobody knows.
         """
-        open_ = {}
+        found = [each.window for each in await self._open(policy, pruned, now) if await self._same(policy, each)]
+        return max(found, key=lambda window: (not window.runs, window.until), default=None)
+
+    async def opened_since(self, policy: ParsedPolicy, begun: datetime, now: datetime, ask: Ask) -> UndoWindow | None:
+        """Return a window that was opened since a collection of `policy` has begun; raise `APIError`.
+
+        The registry is frozen by now. What takes changes is another one, and `ask` says what does.
+        """
+        for each in await self._open(policy, None, now):
+            since = each.runs or (each.pruned is not None and each.pruned >= begun - _BEFORE)
+            if not since or (each.comparable and await ask(each.policy) is Answer.WRITABLE):
+                continue
+            if await self._same(policy, each):
+                return each.window
+        return None
+
+    async def _open(self, policy: ParsedPolicy, pruned: datetime | None, now: datetime) -> list[_Open]:
+        """Return what has not passed, at any registry."""
+        found = {}
         async for body in self._policies():
-            try:
-                other = self._parse(body)
-            except InvalidSpecError:
-                continue  # nothing runs by it; what it pruned before it was broken, its own window no longer says
-            last = parse_time(parse_status(body.get("status")).last_pruned_time)
+            other, valid, comparable = self._read(body)
+            status = parse_status(body.get("status"))
+            last = parse_time(status.last_pruned_time)
             if other.uid == policy.uid:
                 last = max((each for each in (last, pruned) if each is not None), default=None)
-            window = _window(other, last, now)
+            run = status.last_run
+            # It may have pruned a moment ago, and says so when it ends only.
+            runs = run is not None and run.phase is Phase.RUNNING and not run.dry_run
+            window = _window(other, last, told_until(status), now, runs=runs, valid=valid)
             if window is not None:
-                open_[other.uid] = (other, window)
-        found = [window for other, window in open_.values() if await self._same(policy, other)]
-        return max(found, key=lambda window: window.until, default=None)
+                found[other.uid] = _Open(other, window, last, runs, comparable)
+        return list(found.values())
 
-    async def _same(self, mine: ParsedPolicy, other: ParsedPolicy) -> bool:
+    def _read(self, body: Mapping[str, Any]) -> tuple[ParsedPolicy, bool, bool]:
+        """Return a policy, whether it is valid, and whether its registry may be looked at.
+
+        What can be undone once its spec is mended counts: of one that is not valid, as much as can be read.
+        """
+        with suppress(InvalidSpecError):
+            return self._parse(body), True, True
+        spec = body.get("spec")
+        spec = spec if isinstance(spec, Mapping) else {}
+        undo = spec.get("undo", {})
+        window = undo.get("window", "0s") if isinstance(undo, Mapping) else None
+        with suppress(InvalidSpecError):
+            return self._parse(_reduced(body, spec.get("registry"), window)), False, True
+        with suppress(InvalidSpecError):
+            return parse_policy(_reduced(body, _NOWHERE, window)), False, False
+        return parse_policy(_reduced(body, _NOWHERE, duration_text(LONGEST))), False, False
+
+    async def _same(self, mine: ParsedPolicy, theirs: _Open) -> bool:
         """Say whether both are at one registry; where nobody can tell they are, since waiting does no harm."""
-        if mine.uid == other.uid or mine.registry.url == other.registry.url:
+        other = theirs.policy
+        if mine.uid == other.uid or not theirs.comparable or mine.registry.url == other.registry.url:
             return True
         try:
             async with self._connect(mine) as registry:
-                names = await registry.repositories()
-                common = [name for name in names if other.policy.repositories.selects(name)]
-                return bool(common) and await self._registries.same(mine, registry, other, common)
+                return await self._registries.same(mine, registry, other, None)
         except RunError:
             return True
 
 
-def _window(policy: ParsedPolicy, pruned: datetime | None, now: datetime) -> UndoWindow | None:
-    length = policy.policy.undo.window
-    if pruned is None or pruned + length <= now:
-        return None
-    interval = None
-    if policy.schedule is not None and not policy.suspend and not policy.dry_run:
-        longest = expected_interval(policy.schedule, now)
-        interval = longest if longest <= length else None
-    return UndoWindow(pruned + length, f"{policy.namespace}/{policy.name}", length, interval)
+def told_until(status: PolicyStatus) -> datetime | None:
+    """Return until when people are told that what a policy pruned can be undone, whatever its spec says by now."""
+    return None if status.undo is None else parse_time(status.undo.until)
+
+
+def _window(
+    policy: ParsedPolicy, pruned: datetime | None, told: datetime | None, now: datetime, *, runs: bool, valid: bool
+) -> UndoWindow | None:
+    rules, name = policy.policy.undo, f"{policy.namespace}/{policy.name}"
+    promised = None if pruned is None else pruned + rules.window
+    until = max((each for each in (promised, told) if each is not None), default=now)
+    if until > now:
+        interval = None
+        if policy.schedule is not None and not policy.suspend and not policy.dry_run:
+            longest = expected_interval(policy.schedule, now)
+            interval = longest if longest <= rules.kept_for else None
+        return UndoWindow(until, name, rules.window, interval, valid=valid)
+    return UndoWindow(now + rules.window, name, rules.window, None, runs=True, valid=valid) if runs else None
+
+
+def _reduced(body: Mapping[str, Any], registry: object, window: object) -> dict[str, Any]:
+    """Return a policy with nothing but its registry and its window; whatever else it wants is as in any other."""
+    rules = [{"name": "any", "tags": {"include": [".*"]}, "olderThan": "1d"}]
+    spec = {"registry": registry, "repositories": {"include": ["**"]}, "rules": rules, "undo": {"window": window}}
+    return {**body, "spec": spec}

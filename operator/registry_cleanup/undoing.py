@@ -17,6 +17,8 @@ from registry_cleanup.ports import CopyStore, Registry, RunError
 
 # Tags, manifests and what these list, of which an undo knows at once: some hundred megabytes.
 _MOST_THINGS = 500_000
+# Of what a run has copies of, where it has none of what is wanted.
+_MOST_NAMED = 5
 
 Protect = Callable[[Sequence[tuple[str, str, Digest]]], Awaitable[None]]
 """Remembers repository, tag and digest of what is put back."""
@@ -76,7 +78,7 @@ async def undo(
             outcomes.append(UndoOutcome(tag.repository, tag.tag, tag.digest, Undo.REFUSED, code=NOT_SELECTED))
             told(outcomes[-1])
     if order.wanted and not (part.tags or part.manifests or found.lost or outcomes):
-        raise RunError(Failure("NothingToUndo", f"run {run} has no copies of what you name", mendable=True))
+        raise RunError(_not_copied(run, found, order.wanted))
     if protect is not None and not order.dry_run:
         # Before: a run that begins meanwhile must not take it away again. Also what is there already is meant to stay.
         await protect([(tag.repository, tag.tag, tag.digest) for tag in part.tags])
@@ -134,12 +136,14 @@ class _Found:
         left: tags of them that the run saw stay.
         lost: how many parts are damaged or gone.
         finished: whether the run says that there are no more.
+        repositories: of which there are copies, whatever is wanted.
     """
 
     copies: Undoable
     left: Collection[CopiedTag]
     lost: int
     finished: bool
+    repositories: Collection[str]
 
     def undoable(self, wanted: Collection[Wanted]) -> Undoable:
         """Return what the run pruned, and what of the rest a person names by tag or digest."""
@@ -160,6 +164,7 @@ async def _read(store: CopyStore, order: UndoOrder, run: str, here: str) -> _Fou
     unreadable: list[int] = []
     left: tuple[CopiedTag, ...] = ()
     finished, listed = False, 0
+    copied = set[str]()
     for number in await store.numbers(run):
         part = await _part(store, order.policy, run, number)
         if part is None:
@@ -171,6 +176,8 @@ async def _read(store: CopyStore, order: UndoOrder, run: str, here: str) -> _Fou
         if part.last:
             finished, left = True, part.copies.tags
             continue
+        copied.update(tag.repository for tag in part.copies.tags)
+        copied.update(manifest.repository for manifest in part.copies.manifests)
         copies = part.copies.within(repositories) if repositories else part.copies
         tags.update(dict.fromkeys(copies.tags))
         for manifest in copies.manifests:
@@ -181,7 +188,7 @@ async def _read(store: CopyStore, order: UndoOrder, run: str, here: str) -> _Fou
         if len(tags) + len(manifests) + listed > _MOST_THINGS:
             raise RunError(_too_many(run))
     held = Undoable(tuple(tags), tuple(manifests.values()))
-    return _Found(held, left, lost_parts(afters, unreadable), finished)
+    return _Found(held, left, lost_parts(afters, unreadable), finished, copied)
 
 
 async def _part(store: CopyStore, policy: str, run: str, number: int) -> Part | None:
@@ -206,6 +213,27 @@ def _too_many(run: str) -> Failure:
     return Failure("UndoTooLarge", message, mendable=True)
 
 
+def _not_copied(run: str, found: _Found, wanted: Collection[Wanted]) -> Failure:
+    """Return that a run has nothing of what is wanted, and what it has instead."""
+    named = ", ".join(each.reference for each in wanted)
+    there = sorted({each.repository for each in wanted}.intersection(found.repositories))
+    if there:
+        tags = [tag.tag for tag in found.copies.tags if tag.repository == there[0]]
+        has = f", so it did not prune that: of {there[0]} it has {_some(tags) or 'only manifests without a tag'}"
+    else:
+        has = (
+            f": it has some of {_some(found.repositories) or 'nothing'}; name one as REPOSITORY, REPOSITORY:TAG or "
+            "REPOSITORY@DIGEST"
+        )
+    return Failure("NothingToUndo", f"run {run} has no copies of {named}{has}", mendable=True)
+
+
+def _some(names: Collection[str]) -> str:
+    """Return some names, and how many there are besides."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join(sorted(names)[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def _no_copies(run: str | None, runs: Sequence[str]) -> Failure:
     if run is None:
         message = (
@@ -214,5 +242,8 @@ def _no_copies(run: str | None, runs: Sequence[str]) -> Failure:
         )
     else:
         known = f"there are copies of {', '.join(runs[-5:])}" if runs else "there are no copies of any run"
-        message = f"there are no copies of run {run}: it pruned nothing, or undo.window is over; {known}"
+        message = (
+            f"there are no copies of run {run}: it pruned nothing, undo.window is over, or it was of a policy that was "
+            f"deleted, though one of its name is there; {known}"
+        )
     return Failure("NothingToUndo", message, mendable=True)

@@ -69,8 +69,10 @@ def test_what_a_run_pruned_pulls_again_and_stays(
     _prune(home, file)
     assert len(pulled(crane, registry.host, APP)) < len(before)
     looked = _undo(home, file, "--dry-run")
-    assert "Restored" in looked.stdout
+    assert "Restorable" in looked.stdout
+    assert "Restored" not in looked.stdout
     assert "nothing was done, since it is a dry run" in looked.stderr
+    assert "would be put back" in looked.stderr
     assert len(pulled(crane, registry.host, APP)) < len(before)
     _undo(home, file)
     assert pulled(crane, registry.host, APP) == before
@@ -134,7 +136,7 @@ def test_blobs_that_a_garbage_collection_took_are_named_and_the_rest_comes_back(
         file = _write(home, server.url, untagged="Delete")
         looked = _undo(home, file, "--dry-run", code=PARTIAL)
         told = _undo(home, file, code=PARTIAL)
-        assert looked.stdout == told.stdout
+        assert looked.stdout == told.stdout.replace("Restored  ", "Restorable")
         assert f"Restored     {held}" in told.stdout
         for tag in gone:
             assert f"Missing      {tag}" in told.stdout
@@ -160,7 +162,8 @@ def test_what_is_named_comes_back_and_nothing_else(registry3: RegistryServer, cr
     tag = min(set(before) - set(left))
     _undo(home, file, f"{registry3.host}/{APP}:{tag}")
     assert pulled(crane, registry3.host, APP) == {**left, tag: before[tag]}
-    assert "no copies of what you name" in _undo(home, file, f"{APP}:never", code=HELD_BACK).stderr
+    assert f"it did not prune that: of {APP} it has " in _undo(home, file, f"{APP}:never", code=HELD_BACK).stderr
+    assert f"it has some of {APP}; name one as" in _undo(home, file, tag, code=HELD_BACK).stderr
     assert "names no repository" in _undo(home, file, "TEAM", code=USAGE).stderr
     _undo(home, file, APP)
     assert pulled(crane, registry3.host, APP) == before

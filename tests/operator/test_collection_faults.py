@@ -34,7 +34,7 @@ from tests.support.hosted import APP, BUILDS, COLLECTING_LABEL, FORMER_STATE, Ho
 from tests.support.kubelet import Kubelet
 from tests.support.operator import Operator
 from tests.support.policies import NAME, Gate, condition, last_run
-from tests.support.spaces import REGISTRY, Space
+from tests.support.spaces import PARALLEL, REGISTRY, Space
 from tests.support.stored import NOW, written
 from tests.support.undo import blob_file
 
@@ -241,6 +241,35 @@ def test_a_rollout_that_never_becomes_ready_is_taken_back(registry: Hosted) -> N
         # The former pod never went.
         is_up_as_before(registry, before, "new")
         assert jobs(registry) == []
+
+
+def test_a_stateful_set_whose_rollout_never_becomes_ready_is_up_again(
+    running: Operator, place: Space, tmp_path: Path
+) -> None:
+    assert running.lives()
+    with hosted(place, tmp_path, kind="StatefulSet", filled=False, **PARALLEL) as registry:
+        script = f'test -z "${_READ_ONLY}" && exec registry serve "$0"'
+        change = {"name": REGISTRY, "command": ["/bin/sh", "-c", script, "/etc/distribution/config.yml"]}
+        registry.patch({"spec": {"template": {"spec": {"containers": [change]}}}})
+        place.wait_for_rollout(f"statefulset/{REGISTRY}")
+        before = left(registry)
+        adopt(registry, collecting_spec(registry, {"timeout": "12s"}))
+
+        assert collected(registry, "now")["phase"] == "Failed"
+
+        is_up_as_before(registry, before, "new")
+
+
+def test_a_stateful_set_whose_rollout_could_not_be_taken_back_is_told(
+    running: Operator, place: Space, tmp_path: Path
+) -> None:
+    assert running.lives()
+    with hosted(place, tmp_path, kind="StatefulSet", filled=False) as registry:
+        before, generation = left(registry), registry.workload["metadata"]["generation"]
+        adopt(registry, collecting_spec(registry))
+        ask(registry, "now")
+        wait(registry, lambda told: is_held_up(told, "podManagementPolicy Parallel"), "a collection that waits")
+        assert (left(registry), registry.workload["metadata"]["generation"]) == (before, generation)
 
 
 def test_a_registry_that_somebody_made_writable_is_not_collected_any_longer(registry: Hosted) -> None:

@@ -13,7 +13,7 @@ from tests.support.generated_registry import seeded
 from tests.support.hosted import Kind, collector, hosted
 from tests.support.kills import Kill
 from tests.support.registries import Version
-from tests.support.spaces import Space
+from tests.support.spaces import PARALLEL, Space
 
 pytestmark = pytest.mark.usefixtures("ready_node")
 
@@ -76,7 +76,7 @@ def test_an_operator_that_is_killed_at_every_write_of_a_collection_restores_the_
     """The shares together kill before and after each write; a seed adds more kills."""
     chain = seeded(seed)
     with (
-        hosted(place, tmp_path, version, kind, filled=False) as registry,
+        hosted(place, tmp_path, version, kind, filled=False, **(PARALLEL if kind == "StatefulSet" else {})) as registry,
         campaign(registry, strategy, tmp_path) as killed,
     ):
         steps = killed.round()

@@ -300,7 +300,7 @@ def test_the_pruner_is_not_started_while_a_run_can_be_undone(project: Namespace,
         assert _jobs(pruner) == []
 
         # As if an hour had passed.
-        project.change({"undo": {"window": "1s"}})
+        project.change({"undo": {"window": "1s"}, "timeout": "20s"})
         project.planned()
         _phase(project, "Succeeded")
 

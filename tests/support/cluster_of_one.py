@@ -51,6 +51,18 @@ def deployment(*variables: Mapping[str, Any], replicas: int = 1) -> dict[str, An
     }
 
 
+def stranger(name: str, *, claim: str = "storage") -> dict[str, Any]:
+    """Return a pod of another workload that has the registry's volume, too."""
+    container = {"name": "other", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
+    owner = {"kind": "ReplicaSet", "name": f"{name}-5d5c"}
+    return {
+        "metadata": {"name": name, "uid": f"uid of {name}", "labels": {"app": "other"}, "ownerReferences": [owner]},
+        "spec": {"containers": [container], "volumes": [volume]},
+        "status": {"phase": "Running"},
+    }
+
+
 class ClusterOfOne(CollectionAPI):
     """The API server, as far as collections ask it.
 
@@ -61,6 +73,8 @@ class ClusterOfOne(CollectionAPI):
         harmed: whether one did while the registry took changes.
         writing: called with what is about to be written, and again once it is.
         missing: the rights that the operator lacks.
+        strangers: other pods of the namespace.
+        breaks: whether no pod becomes ready.
     """
 
     def __init__(self, body: dict[str, Any]) -> None:
@@ -69,8 +83,10 @@ class ClusterOfOne(CollectionAPI):
         self.collected = 0
         self.harmed = False
         self.missing: list[str] = []
+        self.strangers: list[dict[str, Any]] = []
         self.job_fails = False
         self.job_lasts = 3
+        self.breaks = False
         self.writing: Callable[[str], None] = lambda _: None
         self._pods = [self._pod() for _ in range(body["spec"]["replicas"])]
         self._job_age = 0
@@ -101,7 +117,7 @@ class ClusterOfOne(CollectionAPI):
             self._pods[self._pods.index(old[0])] = self._pod()
         elif len(self._pods) < replicas:
             self._pods.append(self._pod())
-        fresh = sum(pod["spec"] == template for pod in self._pods)
+        fresh = 0 if self.breaks else sum(pod["spec"] == template for pod in self._pods)
         self.body["status"] = {
             "observedGeneration": self.body["metadata"]["generation"],
             "replicas": len(self._pods),
@@ -174,8 +190,8 @@ class ClusterOfOne(CollectionAPI):
         self.body["metadata"]["resourceVersion"] = str(int(self.body["metadata"]["resourceVersion"]) + 1)
 
     @override
-    async def pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
-        return copy.deepcopy(self._pods)
+    async def pods(self, namespace: str, selector: str | None = None) -> list[dict[str, Any]]:
+        return copy.deepcopy([*self._pods, *self.strangers])
 
     @override
     async def job(self, namespace: str, collection: str) -> dict[str, Any] | None:

@@ -134,6 +134,10 @@ def claim(name: str = CLAIM, mode: str = "ReadWriteOnce") -> Document:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
 
 
+# Of a StatefulSet that is to be read-only for a while: with the default, a rollout that fails cannot be taken back.
+PARALLEL: Mapping[str, Any] = {"podManagementPolicy": "Parallel"}
+
+
 def registry_service() -> Document:
     spec = {"selector": _LABELS, "ports": [{"name": "http", "port": 5000, "targetPort": "http"}]}
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": REGISTRY}, "spec": spec}

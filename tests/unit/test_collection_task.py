@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,16 +16,18 @@ from typing_extensions import override
 from registry_cleanup.collection_task import CollectionTask
 from registry_cleanup.collector import Collection, Collector
 from registry_cleanup.domain.collecting import Answer
-from registry_cleanup.doors import Doors
-from registry_cleanup.kube.api import KubernetesAPI
-from registry_cleanup.kube.collecting.workload import READ_ONLY_VARIABLE
+from registry_cleanup.domain.collection import Mark, Strategy, WorkloadName
+from registry_cleanup.doors import Doors, registry_key
+from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, RefusedError
+from registry_cleanup.kube.collecting.mark import MARK_ANNOTATION, MARK_LABEL, mark_of, mark_text
+from registry_cleanup.kube.collecting.workload import READ_ONLY_VARIABLE, freeze
 from registry_cleanup.kube.spec import COLLECT_ANNOTATION, ParsedPolicy, parse_policy
 from registry_cleanup.standing import Standing
 from registry_cleanup.telemetry.metrics import Metrics
 from registry_cleanup.undo_windows import UndoWindow
 from tests.support.builders import NOW, minimal_spec
 from tests.support.clients import HandClock
-from tests.support.cluster_of_one import NAME, NAMESPACE, ClusterOfOne, KilledError, deployment
+from tests.support.cluster_of_one import NAME, NAMESPACE, ClusterOfOne, KilledError, deployment, stranger
 
 _URL = "http://registry.team:5000"
 _REGISTRY = "registry.team:5000"
@@ -79,9 +81,12 @@ class _World:
     doors: Doors = field(default_factory=Doors)
     clock: HandClock = field(default_factory=lambda: HandClock(NOW))
     window: UndoWindow | None = None
+    meanwhile: UndoWindow | None = None
     answer: Answer | None = None
+    ask: Callable[[ParsedPolicy], Awaitable[Answer]] | None = None
     doubts: str | None = None
     only_reports: bool = False
+    told_none: bool = False  # of the marks that there are: the list is by label
     events: list[str] = field(default_factory=list)
     standing: Standing | None = None
 
@@ -102,7 +107,12 @@ class _World:
     async def undo_window(self, _: ParsedPolicy, __: datetime | None) -> UndoWindow | None:
         return self.window
 
-    async def _ask(self, _: ParsedPolicy) -> Answer:
+    async def undo_window_since(self, _: ParsedPolicy, __: datetime) -> UndoWindow | None:
+        return self.meanwhile
+
+    async def _ask(self, policy: ParsedPolicy) -> Answer:
+        if self.ask is not None:
+            return await self.ask(policy)
         return self.answer or self.cluster.answer()
 
     async def _nothing(self, _: str, __: str) -> Mapping[str, str]:
@@ -114,7 +124,7 @@ class _World:
     async def start(self, *, gone: bool = False) -> CollectionTask:
         """Start an operator, which finds what is there."""
         collector = Collector(self.cluster, self._nothing, self._ask, self.clock, self._image, "ns:operator")
-        marks = await self.cluster.marks()
+        marks = [] if self.told_none else await self.cluster.marks()
         left = Collection.of(NAMESPACE, NAME, marks[0]) if marks else None
         self.standing = None
         if not gone:
@@ -299,6 +309,22 @@ async def test_a_collection_that_is_not_wanted_any_more_ends_with_the_registry_r
         assert world.cluster.collected == 0
 
 
+async def test_what_is_requested_of_a_suspended_policy_is_said_to_wait() -> None:
+    world = _World(ClusterOfOne(deployment()), _body(suspend=True))
+    task = await world.start()
+    await _until(task, lambda: world.told.get("phase") == "Waiting")
+    assert "begins once spec.suspend is false" in world.told["message"]
+    assert world.standing is not None
+    body = copy.deepcopy(dict(world.standing.body))
+    del body["metadata"]["annotations"]
+    world.standing.body = body
+    task.observe()
+    await _until(task, lambda: "phase" not in world.told)
+    task.stop()
+    await task.task
+    assert world.events == []
+
+
 async def test_a_job_that_fails_is_told_and_the_registry_restored() -> None:
     world = _World(ClusterOfOne(deployment()))
     before = copy.deepcopy(world.cluster.body)
@@ -411,6 +437,117 @@ async def test_a_request_that_a_policy_bears_from_the_beginning_is_none() -> Non
     await later.task
 
 
+async def test_a_pod_of_another_workload_that_writes_to_the_storage_keeps_it_from_beginning() -> None:
+    world = _World(ClusterOfOne(deployment()))
+    world.cluster.strangers.append(stranger("canary-1"))
+    task = await world.start()
+    await _until(task, lambda: world.told.get("phase") == "Waiting")
+    assert "canary-1" in world.told["message"]
+    assert "StorageShared" in world.events
+    assert await world.cluster.marks() == []
+    world.cluster.strangers.clear()
+    world.clock.move(timedelta(minutes=1))
+    task.observe()
+    await _ended(world, task)
+    assert world.told["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize("step", ["Freezing", "Collecting"])
+async def test_a_pod_that_comes_to_the_storage_in_between_ends_the_collection(step: str) -> None:
+    world = _World(ClusterOfOne(deployment()))
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    world.cluster.job_lasts = 10**9
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == step)
+    world.cluster.strangers.append(stranger("canary-1"))
+    await _ended(world, task)
+    assert (world.told["phase"], world.cluster.collected, world.cluster.job_body) == ("Failed", 0, None)
+    assert "canary-1" in world.told["message"]
+    _restored(world, before)
+
+
+async def test_a_registry_that_says_only_sometimes_that_it_is_read_only_is_not_collected() -> None:
+    """A second workload behind the same Service answers every third request."""
+    world = _World(ClusterOfOne(deployment()))
+    asked = 0
+
+    async def ask(_: ParsedPolicy) -> Answer:
+        nonlocal asked
+        asked += world.cluster.answer() is Answer.READ_ONLY
+        return Answer.WRITABLE if asked % 3 == 0 else world.cluster.answer()
+
+    world.ask = ask
+    await _ended(world, await world.start())
+    assert (world.told["phase"], world.cluster.collected) == ("Failed", 0)
+    assert "another workload serves it" in world.told["message"]
+
+
+async def test_a_run_under_another_name_of_the_service_is_inside_too() -> None:
+    world = _World(ClusterOfOne(deployment()))
+    with world.doors.inside(registry_key("http://registry.team.svc.cluster.local:5000")) as inside:
+        assert inside
+        task = await world.start()
+        await _until(task, lambda: "runs at this registry" in world.told.get("message", ""))
+        assert world.cluster.collected == 0
+    await _ended(world, task)
+    assert world.told["phase"] == "Succeeded"
+
+
+async def test_a_run_that_is_under_way_by_its_status_is_waited_for_without_keeping_others_off() -> None:
+    world = _World(ClusterOfOne(deployment()))
+    world.window = UndoWindow(NOW + timedelta(days=7), "team/other", timedelta(days=7), None, runs=True)
+    task = await world.start()
+    await _until(task, lambda: "team/other is under way" in world.told.get("message", ""))
+    assert not world.doors.is_shut(_REGISTRY)
+    assert await world.cluster.marks() == []
+    world.window = None
+    task.observe()
+    await _ended(world, task)
+    assert world.told["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize("strategy", ["ReadOnly", "Offline"])
+async def test_what_was_pruned_under_another_name_before_the_registry_was_frozen_is_not_collected(
+    strategy: str,
+) -> None:
+    world = _World(ClusterOfOne(deployment()), _body(strategy))
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    world.meanwhile = UndoWindow(NOW + timedelta(days=7), "team/other", timedelta(days=7), None)
+    await _ended(world, await world.start())
+    assert (world.told["phase"], world.cluster.collected, world.cluster.job_body) == ("Failed", 0, None)
+    assert "team/other" in world.told["message"]
+    _restored(world, before)
+
+
+@pytest.mark.parametrize("url", [_URL, "http://10.0.0.1:5000"])
+async def test_of_two_policies_that_want_one_registry_or_workload_the_second_waits(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setattr("registry_cleanup.collection_task._LOOK_AT_OBSTACLE", 0.0)
+    world = _World(ClusterOfOne(deployment()))
+    second = _World(world.cluster, _body(registry={"url": url, "insecure": True}), doors=world.doors)
+    second.body["metadata"] |= {"uid": "b-uid", "name": "second"}
+    one, two = await world.start(), await second.start()
+    await _ended(world, one)
+    await _ended(second, two)
+    assert (world.told["phase"], second.told["phase"]) == ("Succeeded", "Succeeded")
+    assert world.cluster.collected == 2
+
+
+async def test_a_workload_that_another_operators_collection_has_frozen_meanwhile_is_said_to_be() -> None:
+    world = _World(ClusterOfOne(deployment()))
+    task = await world.start()
+    await _until(task, lambda: "RegistryFrozen" in world.events)
+    (mark,) = await world.cluster.marks()
+    text = mark_text(replace(mark, id="another", policy_name="theirs"))
+    world.cluster.change(lambda body: body["metadata"]["annotations"].update({MARK_ANNOTATION: text}))
+    await _ended(world, task)
+    assert world.told["phase"] == "Failed"
+    assert "a collection of policy theirs has frozen the workload" in world.told["message"]
+
+
 async def test_a_dry_run_policy_only_reports() -> None:
     world = _World(ClusterOfOne(deployment()), _body(dryRun=True))
     before = copy.deepcopy(world.cluster.body)
@@ -423,3 +560,259 @@ async def test_a_dry_run_policy_only_reports() -> None:
     assert body["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     task.stop()
     await task.task
+
+
+@pytest.mark.parametrize("what", ["broken", "doubt", "frozen"])
+async def test_what_may_last_keeps_no_run_off_once_the_runs_inside_have_ended(what: str) -> None:
+    world = _World(ClusterOfOne(deployment()))
+    with world.doors.inside(_REGISTRY):
+        task = await world.start()
+        await _until(task, lambda: "runs at this registry" in world.told.get("message", ""))
+        assert world.doors.is_shut(_REGISTRY)
+        body = world.cluster.body
+        assert body is not None
+        if what == "broken":
+            world.cluster.breaks = True
+        elif what == "doubt":
+            world.doubts = "the served CRD is another"
+        else:
+            mark = Mark("other", "other", "c", _REGISTRY, Strategy.OFFLINE, 1, None, None, NOW, timedelta(hours=1))
+            world.cluster.apply(freeze(body, mark))
+    told = {"broken": "not ready", "doubt": "CRD", "frozen": "has frozen"}[what]
+    task.observe()
+    await _until(task, lambda: told in world.told.get("message", "") and not world.doors.is_shut(_REGISTRY))
+    assert not world.doors.is_shut(_REGISTRY)
+    task.stop()
+    await task.task
+
+
+async def _killed_while_it_collects() -> _World:
+    """Return the world of the next operator, in which somebody has put the workload back by hand."""
+    world = _World(ClusterOfOne(deployment()))
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Collecting")
+    task.stop()
+    await task.task
+    return _World(ClusterOfOne(deployment()), status=copy.deepcopy(world.status))
+
+
+async def test_a_policy_that_is_not_valid_after_a_crash_tells_of_no_frozen_registry_that_is_none() -> None:
+    world = await _killed_while_it_collects()
+    world.body["spec"]["rules"] = []
+    task = await world.start()
+    await _until(task, lambda: world.told["phase"] != "Running")
+    task.stop()
+    await task.task
+    assert world.told["phase"] == "Failed", world.told
+    assert "somebody else put the workload back" in world.told["message"]
+    assert "frozenSince" not in world.told
+
+
+async def test_only_the_workload_of_a_collection_is_restarted_after_it_though_the_policy_names_another() -> None:
+    world = await _killed_while_it_collects()
+    world.body["spec"]["garbageCollection"]["workloadRef"]["name"] = "another"
+    world.body["spec"]["suspend"] = True
+    seen: set[WorkloadName] = set()
+    real = world.cluster.workload
+
+    async def workload(namespace: str, name: WorkloadName) -> dict[str, Any] | None:
+        seen.add(name)
+        return await real(namespace, name)
+
+    world.cluster.workload = workload  # type: ignore[method-assign]  # one call is watched
+    task = await world.start()
+    await _until(task, lambda: world.told["phase"] != "Running")
+    task.stop()
+    await task.task
+    assert seen == {NAME}
+    assert world.told["phase"] == "Failed", world.told
+
+
+async def test_a_collection_whose_status_does_not_tell_of_which_workload_it_was_has_failed() -> None:
+    world = await _killed_while_it_collects()
+    del world.status["collection"]["workload"]
+    before = copy.deepcopy(world.cluster.body)
+    task = await world.start()
+    await _until(task, lambda: world.told["phase"] != "Running")
+    task.stop()
+    await task.task
+    assert "does not tell of which workload" in world.told["message"]
+    assert "frozenSince" not in world.told
+    assert before is not None
+    assert world.cluster.body is not None
+    assert world.cluster.body["spec"] == before["spec"]
+
+
+async def test_rights_that_are_taken_away_while_it_is_frozen_are_told_with_the_command_that_grants_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("registry_cleanup.collection_task._AFTER_FORBIDDEN", 0.01)
+    cluster = ClusterOfOne(deployment())
+    before = copy.deepcopy(cluster.body)
+    assert before is not None
+    world = _World(cluster)
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Collecting")
+
+    def refuse(what: str) -> None:
+        if what == "patch":
+            raise ForbiddenError("may not patch deployments in team")
+
+    cluster.writing = refuse
+    await _until(task, lambda: "kubectl create rolebinding" in world.told.get("message", ""))
+    assert "CollectorRoleMissing" in world.events
+    assert world.told["frozenSince"]
+    await _until(task, lambda: not world.doors.is_shut(_REGISTRY))
+    cluster.writing = lambda _: None
+    await _ended(world, task)
+    assert world.told["phase"] == "Succeeded"
+    _restored(world, before)
+
+
+@pytest.mark.parametrize("uid", ["a-uid", "new-uid"])
+async def test_what_a_forgotten_collection_left_frozen_is_restored_before_another_begins(uid: str) -> None:
+    """The label was taken off, and the status lost or the policy made again: the annotation is all that is left."""
+    cluster = ClusterOfOne(deployment())
+    before = copy.deepcopy(cluster.body)
+    assert before is not None
+    world = _World(cluster)
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Collecting")
+    task.task.cancel()
+    await asyncio.gather(task.task, return_exceptions=True)
+    cluster.change(lambda body: body["metadata"]["labels"].clear())
+    again = _World(cluster, _body())
+    again.body["metadata"] |= {"uid": uid}
+    again.told_none = True
+    later = await again.start()
+    if uid != "a-uid":
+        await _until(later, lambda: "this one begins when that is through" in again.told.get("message", ""))
+        again.clock.move(timedelta(hours=1, minutes=10))
+        later.observe()
+    await _until(later, lambda: "left it so" in again.told.get("failure", ""))
+    await _ended(again, later)
+    assert again.told["phase"] == "Succeeded"
+    _restored(again, before)
+
+
+async def test_what_refuses_the_restoration_again_and_again_is_told() -> None:
+    cluster = ClusterOfOne(deployment())
+    before = copy.deepcopy(cluster.body)
+    assert before is not None
+    world = _World(cluster)
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Collecting")
+
+    def refuse(what: str) -> None:
+        if what == "patch":
+            raise RefusedError("denied the request: no change of replicas on Sundays")
+
+    cluster.writing = refuse
+    await _until(task, lambda: "no change of replicas on Sundays" in world.told.get("message", ""))
+    assert world.events.count("RestoreRefused") == 1
+    cluster.writing = lambda _: None
+    await _ended(world, task)
+    assert world.told["phase"] == "Succeeded"
+    _restored(world, before)
+
+
+def _without_mark(body: dict[str, Any]) -> None:
+    body["metadata"]["annotations"].clear()
+    body["metadata"]["labels"].clear()
+
+
+def _with_damaged_mark(body: dict[str, Any]) -> None:
+    body["metadata"]["annotations"][MARK_ANNOTATION] = "{"
+
+
+def _without_label(body: dict[str, Any]) -> None:
+    body["metadata"]["labels"].clear()
+
+
+@pytest.mark.parametrize("strategy", ["ReadOnly", "Offline"])
+@pytest.mark.parametrize("change", [_without_mark, _with_damaged_mark, _without_label])
+async def test_a_mark_that_somebody_takes_off_is_put_back_and_the_registry_restored(
+    strategy: str, change: Callable[[dict[str, Any]], None]
+) -> None:
+    cluster = ClusterOfOne(deployment(replicas=2))
+    before = copy.deepcopy(cluster.body)
+    assert before is not None
+    world = _World(cluster, _body(strategy))
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Collecting")
+    cluster.change(change)
+    patched: list[dict[str, Any]] = []
+
+    def note(what: str) -> None:
+        if what == "patched":
+            patched.append(copy.deepcopy(cluster.body or {}))
+
+    cluster.writing = note
+    await _ended(world, task)
+    assert mark_of(patched[0]) is not None
+    assert patched[0]["metadata"]["labels"][MARK_LABEL] == "true"
+    assert world.told["phase"] == "Succeeded"
+    _restored(world, before)
+
+
+async def _killed_and_without_mark(strategy: str) -> tuple[_World, dict[str, Any]]:
+    cluster = ClusterOfOne(deployment())
+    before = copy.deepcopy(cluster.body)
+    assert before is not None
+    world = _World(cluster, _body(strategy))
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Collecting")
+    task.task.cancel()
+    await asyncio.gather(task.task, return_exceptions=True)
+    cluster.change(_without_mark)
+    world.doors = Doors()
+    return world, before
+
+
+async def test_a_registry_whose_mark_is_gone_after_a_crash_is_made_writable_again() -> None:
+    world, before = await _killed_and_without_mark("ReadOnly")
+    await _ended(world, await world.start())
+    assert world.told["phase"] == "Succeeded"
+    _restored(world, before)
+
+
+async def test_where_nothing_tells_any_more_how_many_replicas_there_were_a_person_is_asked_to_restore_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("registry_cleanup.collection_task._AFTER_ERROR", 0.01)
+    world, before = await _killed_and_without_mark("Offline")
+    task = await world.start()
+    await _until(task, lambda: f"kubectl scale -n {NAMESPACE} deployment/registry" in world.told.get("message", ""))
+    assert "MarkDamaged" in world.events
+    assert world.told["frozenSince"]
+    world.cluster.change(lambda body: body.update(spec=copy.deepcopy(before["spec"])))
+    await _ended(world, task)
+    assert world.told["phase"] == "Failed"
+    assert "frozenSince" not in world.told
+
+
+async def test_a_rollout_that_is_undone_to_a_read_only_revision_leaves_no_registry_frozen() -> None:
+    """`kubectl rollout undo` brings back the variable, and the annotation; not the label."""
+    cluster = ClusterOfOne(deployment())
+    before = copy.deepcopy(cluster.body)
+    assert before is not None
+    world = _World(cluster)
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Collecting")
+    frozen = copy.deepcopy(cluster.body)
+    assert frozen is not None
+    await _ended(world, task)
+
+    def undo(body: dict[str, Any]) -> None:
+        body["spec"] = frozen["spec"]
+        body["metadata"]["annotations"] = frozen["metadata"]["annotations"]
+
+    cluster.change(undo)
+    world.body["metadata"]["annotations"] = {COLLECT_ANNOTATION: "now"}
+    world.told_none = True
+    later = await world.start()
+    await _until(later, lambda: world.told.get("phase") == "Failed")
+    assert "left it so" in world.told["message"]
+    later.stop()
+    await later.task
+    _restored(world, before)

@@ -54,3 +54,29 @@ def test_what_goes_wrong_inside_leaves_nobody_there() -> None:
 )
 def test_a_registry_is_known_by_host_and_port(url: str | None, key: str) -> None:
     assert registry_key(url) == key
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("http://registry.team:5000", "registry.team:5000"),
+        ("http://registry.team.svc:5000", "registry.team:5000"),
+        ("http://registry.team.svc.cluster.local.:5000", "registry.team:5000"),
+        ("http://registry.team.svc.cluster.local", "registry.team:80"),
+        ("https://registry.example.com", "registry.example.com:443"),
+        ("http://registry:5000", "registry:5000"),
+        ("http://[fd00::1]:5000", "[fd00::1]:5000"),
+        (None, ""),
+    ],
+)
+def test_all_names_of_a_service_are_one_registry(url: str | None, key: str) -> None:
+    assert registry_key(url) == key
+
+
+def test_a_collection_keeps_others_from_its_registry_and_from_its_workload() -> None:
+    doors = Doors()
+    with doors.collecting("r", "w"):
+        assert doors.is_collected("r", "v")
+        assert doors.is_collected("s", "w")
+        assert not doors.is_collected("s", "v")
+    assert not doors.is_collected("r", "w")

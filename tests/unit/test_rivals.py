@@ -105,7 +105,7 @@ class _Registry(Registry):
     ) -> Inventory:
         self.before_read()
         self.reads[repository] += 1
-        tags = self.content[repository]
+        tags = self.content.get(repository, _NO_SUCH)
         if isinstance(tags, RunError):
             raise tags
         resolved = needs(list(tags)).resolved
@@ -564,3 +564,43 @@ async def test_hosts_are_resolved_as_the_system_does() -> None:
     assert await resolve_host("127.0.0.1", 5000) == {"127.0.0.1"}
     # A label of more than 63 characters has no name, and nobody is asked.
     assert await resolve_host(f"{'x' * 64}.example", 5000) == ()
+
+
+# Whatever the asking policy selects: for what the other one can undo
+
+
+class _Sees(_Registry):
+    """Holds more than its policy names."""
+
+    def __init__(self, content: Content, *names: str) -> None:
+        super().__init__(content)
+        self._names = names
+
+    @override
+    async def repositories(self) -> Sequence[str]:
+        return self._names
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "same"),
+    [
+        # The names that they share tell.
+        (_Registry({"a": _tags(), "b": _tags()}), _Registry({"a": _tags(), "b": _tags()}), True),
+        (_Registry({"a": _tags()}), _Registry({"a": _tags(word="other")}), False),
+        # They share none: theirs are looked for in ours.
+        (_Sees({"a": _tags(), "b": _tags()}, "a"), _Sees({"a": _tags(), "b": _tags()}, "b"), True),
+        (_Sees({"a": _tags()}, "a"), _Sees({"b": _tags()}, "b"), False),
+        # Nobody can tell: all that there was is pruned, nothing is seen, or not by ours, or theirs is not to be read.
+        (_Registry({"a": {}}), _Registry({"a": {}}), True),
+        (_Registry({"a": _tags()}), _Registry({}), True),
+        (_Sees({"a": _tags(), "b": RunError(Failure("Denied", "no"), "DENIED")}, "a"), _Registry({"b": _tags()}), True),
+        (_Registry({"a": _tags()}), _UNREACHABLE, True),
+        (_Registry({"a": _tags()}), RunError(Failure("SecretNotFound", "the Secret is gone", mendable=True)), True),
+    ],
+)
+async def test_without_common_names_registries_are_two_only_where_what_the_other_sees_proves_it(
+    mine: _Registry, theirs: _Registry | RunError, *, same: bool
+) -> None:
+    world = _World({_OTHER: theirs}, unknown_is_one=True)
+    other = parse_policy(_body("other", _OTHER))
+    assert await world.same.same(parse_policy(_body("mine")), mine, other, None) is same

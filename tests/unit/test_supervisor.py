@@ -1051,6 +1051,21 @@ async def test_a_run_that_waits_for_its_place_while_the_door_is_shut_stays_outsi
         await world.until(lambda: len(world.orders) == 2)
 
 
+async def test_a_run_that_meets_a_read_only_registry_while_garbage_is_collected_is_done_again(world: _World) -> None:
+    """It is the registry that is collected, perhaps, under another name than the door has."""
+    read_only = Failure("ReadOnly", "the registry is read-only", mendable=True)
+    world.outcome = lambda _, order: _report(order, phase=Phase.FAILED, failures=(read_only,))
+    with world.doors.collecting("another:5000", "team/Deployment registry"):
+        world.observe(_body())
+        await world.until(lambda: world.statuses.get("builds", {}).get("lastRun", {}).get("phase") == "Interrupted")
+        assert "while garbage is collected" in world.statuses["builds"]["lastRun"]["message"]
+        await world.idle()
+        assert len(world.orders) == 1
+    world.time += timedelta(minutes=2)
+    world.observe(_body())
+    await world.until(lambda: world.statuses["builds"]["lastRun"]["phase"] == "Failed")
+
+
 # Copies are removed when their window is over
 
 _UNDO_RULES = {"window": "1d", "repository": "ops/undo"}

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typing_extensions import override
 
+from registry_cleanup.application import Application
+from registry_cleanup.domain.collecting import Answer
 from registry_cleanup.domain.run import Failure
+from registry_cleanup.domain.tenancy import UNBOUNDED, Bounds, HostGlob
+from registry_cleanup.domain.trust import RegistryHosts
+from registry_cleanup.kube.api import KubernetesAPI
+from registry_cleanup.kube.raw import RawAPI
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
 from registry_cleanup.ports import Registry, RunError
 from registry_cleanup.rivals import SameRegistry
+from registry_cleanup.settings import Settings
 from registry_cleanup.undo_windows import UndoWindow, UndoWindows
 from tests.support.builders import NOW, minimal_spec
+from tests.support.clients import HandClock
 
 _OURS = "https://registry.example.com"
 _OTHER = "https://mirror.example.net"
@@ -68,14 +76,27 @@ class _Opened(AbstractAsyncContextManager[Any]):
         return ["team/app"]
 
 
-async def _last(
-    *bodies: Mapping[str, Any], one: bool = False, answers: bool = True, pruned: datetime | None = None
-) -> UndoWindow | None:
+def _windows(
+    *bodies: Mapping[str, Any], one: bool = False, answers: bool = True, bounds: Bounds = UNBOUNDED
+) -> UndoWindows:
     async def policies() -> AsyncIterator[Mapping[str, Any]]:
         for body in bodies:
             yield body
 
-    windows = UndoWindows(policies, parse_policy, _Same(one=one), lambda _: _Opened(answers=answers))
+    def parse(body: Mapping[str, Any]) -> ParsedPolicy:
+        return parse_policy(body, bounds)
+
+    return UndoWindows(policies, parse, _Same(one=one), lambda _: _Opened(answers=answers))
+
+
+async def _last(
+    *bodies: Mapping[str, Any],
+    one: bool = False,
+    answers: bool = True,
+    pruned: datetime | None = None,
+    bounds: Bounds = UNBOUNDED,
+) -> UndoWindow | None:
+    windows = _windows(*bodies, one=one, answers=answers, bounds=bounds)
     return await windows.last_at(parse_policy(bodies[0]), pruned, NOW)
 
 
@@ -89,6 +110,19 @@ async def test_the_window_that_ends_last_of_all_policies_at_the_registry_counts(
         _body("without", "2026-06-15T11:00:00Z", "0s"),
     )
     assert found == UndoWindow(datetime(2026, 6, 21, 12, tzinfo=UTC), "team/younger", timedelta(days=7), None)
+
+
+@pytest.mark.parametrize("window", ["5s", "0s", "1h"])
+async def test_what_status_says_can_be_undone_is_waited_for_whatever_the_window_is_by_now(window: str) -> None:
+    body = _body("other", "2026-06-15T04:00:00Z", window)
+    run = "20260615-035800-abcdef"
+    told = {"run": run, "until": "2026-06-15T12:58:00Z", "oldestRun": run, "oldestUntil": "2026-06-15T12:58:00Z"}
+    body["status"]["undo"] = {**told, "runs": 1}
+    found = await _last(_body("mine", None), body)
+    assert found is not None
+    assert (found.policy, found.until) == ("team/other", datetime(2026, 6, 15, 12, 58, tzinfo=UTC))
+    body["status"]["undo"]["until"] = "2026-06-15T12:00:00Z"
+    assert await _last(_body("mine", None), body) is None
 
 
 async def test_nothing_waits_once_all_windows_have_passed() -> None:
@@ -123,6 +157,9 @@ async def test_a_registry_that_cannot_be_compared_is_waited_for() -> None:
     [
         ({"schedule": "@daily"}, timedelta(days=1)),
         ({"schedule": "@monthly"}, None),
+        # Copies are kept for four hours more, which a run may take.
+        ({"schedule": "@weekly", "undo": {"window": "165h"}}, timedelta(days=7)),
+        ({"schedule": "@weekly", "undo": {"window": "163h"}}, None),
         ({"schedule": "@daily", "suspend": True}, None),
         ({"schedule": "@daily", "dryRun": True}, None),
     ],
@@ -135,5 +172,152 @@ async def test_runs_that_come_more_often_than_the_window_can_pass_are_told(
     assert found.interval == told
 
 
-async def test_a_policy_that_is_not_valid_says_nothing_of_its_window() -> None:
-    assert await _last(_body("mine", None), _body("broken", "2026-06-15T00:00:00Z", rules=[])) is None
+_RUNNING = {
+    "id": "r",
+    "trigger": "Schedule",
+    "phase": "Running",
+    "dryRun": False,
+    "startTime": "2026-06-15T11:59:00Z",
+}
+
+
+def _running(name: str, pruned: str | None = None, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+    body = _body(name, pruned, **changes)
+    body["status"]["lastRun"] = dict(_RUNNING)
+    return body
+
+
+@pytest.mark.parametrize("window", ["7d", "0s"])
+async def test_a_run_that_is_under_way_or_ended_without_a_word_counts_as_pruning(window: str) -> None:
+    found = await _last(_body("mine", None), _running("other", window=window))
+    assert found is not None
+    assert found.runs
+
+
+async def test_a_run_that_only_plans_opens_no_window() -> None:
+    other = _running("other")
+    other["status"]["lastRun"]["dryRun"] = True
+    assert await _last(_body("mine", None), other) is None
+
+
+async def test_a_window_is_told_of_before_a_run_that_is_under_way() -> None:
+    found = await _last(_body("mine", None), _running("runs"), _body("pruned", "2026-06-10T12:00:00Z"))
+    assert found is not None
+    assert (found.policy, found.runs) == ("team/pruned", False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "length"),
+    [
+        ({"rules": []}, timedelta(days=7)),
+        ({"rules": [], "window": "forever"}, timedelta(days=36500)),
+        ({"undo": "forever"}, timedelta(days=36500)),
+        ({"registry": None}, timedelta(days=7)),
+        ({"rules": [], "registry": {"url": "nowhere"}}, timedelta(days=7)),
+    ],
+)
+async def test_what_a_policy_pruned_can_be_undone_though_its_spec_is_not_valid_just_now(
+    changes: dict[str, Any], length: timedelta
+) -> None:
+    found = await _last(_body("mine", None), _body("broken", "2026-06-15T11:00:00Z", **changes))
+    assert found is not None
+    assert (found.length, found.valid) == (length, False)
+
+
+async def test_an_invalid_policy_of_another_registry_is_not_waited_for() -> None:
+    other = _body("broken", "2026-06-15T11:00:00Z", url=_OTHER, rules=[])
+    assert await _last(_body("mine", None), other) is None
+    assert await _last(_body("mine", None), other, one=True) is not None
+
+
+async def test_an_invalid_policy_without_undo_has_no_window() -> None:
+    broken = _body("broken", "2026-06-15T11:00:00Z", rules=[])
+    del broken["spec"]["undo"]
+    assert await _last(_body("mine", None), broken) is None
+
+
+async def test_the_registry_of_a_policy_that_is_not_allowed_is_never_looked_at() -> None:
+    """Its credential goes nowhere; so nobody can tell that it is another registry."""
+    only_ours = Bounds(registries=(HostGlob("registry.example.com"),))
+    found = await _last(_body("mine", None), _body("b", "2026-06-15T11:00:00Z", url=_OTHER), bounds=only_ours)
+    assert found is not None
+
+
+# What is found once the registry is frozen
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [(Answer.WRITABLE, False), (Answer.READ_ONLY, True), (Answer.SILENT, True), (Answer.UNCLEAR, True)],
+)
+@pytest.mark.parametrize("body", [_running("other", url=_OTHER), _body("other", "2026-06-15T11:59:30Z", url=_OTHER)])
+async def test_who_prunes_while_a_registry_is_frozen_does_so_there_unless_his_registry_takes_changes(
+    body: dict[str, Any], answer: Answer, *, found: bool
+) -> None:
+    assert (await _since(_body("mine", None), body, answer=answer) is not None) is found
+
+
+async def test_what_was_pruned_before_the_collection_began_was_looked_at_then() -> None:
+    assert await _since(_body("mine", None), _body("other", "2026-06-15T11:00:00Z", url=_OTHER)) is None
+
+
+async def test_what_turns_out_to_be_another_registry_does_not_matter_though_it_is_read_only() -> None:
+    assert await _since(_body("mine", None), _running("other", url=_OTHER), answers=True) is None
+
+
+async def _since(
+    *bodies: Mapping[str, Any], answer: Answer = Answer.READ_ONLY, answers: bool = False
+) -> UndoWindow | None:
+    async def ask(_: ParsedPolicy) -> Answer:
+        return answer
+
+    return await _windows(*bodies, answers=answers).opened_since(parse_policy(bodies[0]), NOW, NOW, ask)
+
+
+@pytest.mark.parametrize("names", [["team/app"], ["other/app"]])
+async def test_a_window_counts_whatever_names_the_policies_name(names: list[str]) -> None:
+    mine = _body("mine", None, repositories={"include": ["team/app"]})
+    other = _body("other", "2026-06-15T00:00:00Z", url=_OTHER, repositories={"include": names})
+    assert await _last(mine, other, one=True) is not None
+
+
+class _Process(Application):
+    """Opens registries that are not there; that of policy `mine` answers."""
+
+    def __init__(self, *bodies: Mapping[str, Any]) -> None:
+        super().__init__(Settings(), _Cluster(), cast(RawAPI, _NoRaw()), HandClock(NOW))
+        self._bodies = bodies
+
+    @override
+    async def policies(self) -> AsyncIterator[dict[str, Any]]:
+        for body in self._bodies:
+            yield dict(body)
+
+    @override
+    @asynccontextmanager
+    async def _connect(self, policy: ParsedPolicy) -> AsyncGenerator[Registry, None]:
+        async with _Opened(answers=policy.name == "mine") as registry:
+            yield registry
+
+
+class _Cluster(KubernetesAPI):
+    def __init__(self) -> None:
+        pass
+
+    @override
+    async def openshift_registry(self) -> RegistryHosts:
+        return RegistryHosts(None)
+
+
+class _NoRaw:
+    async def document(self) -> None:
+        return None
+
+
+async def test_the_operator_waits_for_windows_of_a_registry_that_does_not_answer() -> None:
+    mine = _body("mine", None, url="https://127.0.0.1:5001")
+    process = _Process(mine, _body("other", "2026-06-15T00:00:00Z", url="https://127.0.0.1:5002"))
+    found = await process.undo_window(parse_policy(mine), None)
+    assert found is not None
+    assert found.policy == "team/other"
+    assert await process.undo_window_since(parse_policy(mine), NOW - timedelta(days=1)) is not None

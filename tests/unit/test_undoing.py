@@ -106,6 +106,22 @@ async def test_a_run_whose_copies_have_no_end_may_have_pruned_more() -> None:
         assert (done.unfinished, done.whole, done.damaged) == (not closed, closed, 0)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (Wanted("v1"), "no copies of v1: it has some of team/app, team/web; name one as REPOSITORY, REPOSITORY:TAG or"),
+        (Wanted("team/app", "v9"), "no copies of team/app:v9, so it did not prune that: of team/app it has v1, v2"),
+    ],
+)
+async def test_what_a_run_did_not_prune_is_told_with_what_it_did(wanted: Wanted, words: str) -> None:
+    digest = _manifest(b"{}").digest
+    tags = [CopiedTag(*name, digest) for name in (("team/app", "v2"), ("team/app", "v1"), ("team/web", "v3"))]
+    store = _store(Copies("uid", RUN, tuple(tags)))
+    with pytest.raises(RunError) as caught:
+        await _undo(_Restoring(), store, wanted)
+    assert f"run {RUN} has {words}" in caught.value.failure.message
+
+
 async def test_what_was_pruned_from_one_registry_is_not_put_back_into_another() -> None:
     held = Copies("uid", RUN, (), (_manifest(b"{}"),))
     registry = _Restoring()

@@ -110,6 +110,7 @@ class Seen:
         now: the time.
         deadline: of the collection.
         restored: since when this process has seen it restored; None while it is not.
+        taken_by: the policy whose collection has frozen the workload, where that is another one.
     """
 
     known: Known | None
@@ -121,6 +122,7 @@ class Seen:
     now: datetime
     deadline: datetime
     restored: datetime | None = None
+    taken_by: str | None = None
 
     @property
     def given_up(self) -> bool:
@@ -343,8 +345,10 @@ def _unmarked(seen: Seen, workload: Workload) -> Action:
             return Finish(failure=_LATE)
         return Freeze()
     if not restoring:
-        # The mark is gone with what it stood for: somebody put the whole workload back.
-        return _safely(seen, Restore(failure=_REVERTED, restart=True))
+        # The mark is gone with what it stood for: somebody put the whole workload back. What was up while content went
+        # away has it in its cache still; before there was a Job nothing went.
+        began = known.step is not Step.FREEZING or seen.job is not None
+        return _safely(seen, Restore(failure=_REVERTED, restart=began))
     return _verifying(seen, workload, known)
 
 
@@ -374,10 +378,13 @@ def _verifying(seen: Seen, workload: Workload, known: Known) -> Action:
 
 
 def _without_workload(seen: Seen) -> Action:
-    """End where somebody deleted the workload."""
+    """End where somebody deleted the workload, or another collection has it."""
+    why = "the workload was deleted"
+    if seen.taken_by is not None:
+        why = f"a collection of policy {seen.taken_by} has frozen the workload in between"
     if seen.job is not None and not seen.job.ended and not seen.job.ending:
-        return EndJob("the workload was deleted")
+        return EndJob(why)
     if seen.job_pods:
-        return Await(Step.COLLECTING, "the end of the Job, since the workload was deleted")
+        return Await(Step.COLLECTING, f"the end of the Job, since {why}")
     failure = seen.known.failure if seen.known is not None else None
-    return Finish(failure=failure or "the workload was deleted")
+    return Finish(failure=failure or why)

@@ -235,9 +235,18 @@ def run_time(run: str) -> datetime | None:
         return None
 
 
-def expired(runs: Iterable[str], window: timedelta, now: datetime) -> list[str]:
-    """Return the runs that began `window` ago, or longer; one whose time nobody knows keeps its copies."""
-    return [run for run in runs if (began := run_time(run)) is not None and now - began >= window]
+def kept_until(run: str, kept_for: timedelta) -> datetime | None:
+    """Return until when a run can be undone; None for ever, where nobody knows its time.
+
+    What status tells, when copies are removed, and what collections of garbage wait for, all come from here.
+    """
+    began = run_time(run)
+    return None if began is None else began + kept_for
+
+
+def expired(runs: Iterable[str], kept_for: timedelta, now: datetime) -> list[str]:
+    """Return the runs that can be undone no more."""
+    return [run for run in runs if (until := kept_until(run, kept_for)) is not None and until <= now]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +274,12 @@ class Wanted:
     repository: str
     tag: str | None = None
     digest: Digest | None = None
+
+    @property
+    def reference(self) -> str:
+        """As people write it."""
+        tag = "" if self.tag is None else f":{self.tag}"
+        return f"{self.repository}{tag}" + ("" if self.digest is None else f"@{self.digest}")
 
     def covers(self, tag: CopiedTag) -> bool:
         """Say whether `tag` is meant."""

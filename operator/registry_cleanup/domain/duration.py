@@ -7,13 +7,13 @@ from datetime import timedelta
 
 _DURATION = re.compile(r"(?:([0-9]{1,19})d)?(?:([0-9]{1,19})h)?(?:([0-9]{1,19})m)?(?:([0-9]{1,19})s)?")
 # Longer than any registry has existed; larger numbers overflow dates, which has emptied registries elsewhere.
-_LONGEST = timedelta(days=36500)
+LONGEST = timedelta(days=36500)
 
 
 def parse_duration(text: str) -> timedelta:
     """Return the duration of `30d`, `12h`, `1d12h` and the like; a day is 24 h. Raises `ValueError`."""
     seconds = _seconds(text)
-    if not 0 < seconds <= _LONGEST.total_seconds():
+    if not 0 < seconds <= LONGEST.total_seconds():
         raise ValueError("must be more than 0 and at most 36500d")
     return timedelta(seconds=seconds)
 
@@ -21,7 +21,7 @@ def parse_duration(text: str) -> timedelta:
 def parse_period(text: str) -> timedelta:
     """Return a duration that may also be none at all, `0s`. Raises `ValueError`."""
     seconds = _seconds(text)
-    if seconds > _LONGEST.total_seconds():
+    if seconds > LONGEST.total_seconds():
         raise ValueError("must be at most 36500d")
     return timedelta(seconds=seconds)
 

@@ -116,7 +116,8 @@ class Undone:
     def message(self) -> str:
         """Say it in a sentence."""
         counts = Counter(outcome.result for outcome in self.outcomes)
-        words = [f"{number} {_WORDS[result]}" for result, number in _in_order(counts)]
+        said = _WORDS | {Undo.RESTORED: "would be put back"} if self.dry_run else _WORDS
+        words = [f"{number} {said[result]}" for result, number in _in_order(counts)]
         if codes := Counter(each.code for each in self.outcomes if each.result is Undo.FAILED and each.code):
             # Last of the results, so that its causes stand with it.
             words[-1] += f" ({', '.join(code for code, _ in codes.most_common(_CODES))})"

@@ -169,6 +169,7 @@ class CollectionStatus(Model):
 
     id: str | None = None
     mode: CollectionMode | None = None
+    workload: str | None = None
     phase: CollectionPhase | None = None
     step: Step | None = None
     start_time: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from registry_cleanup.domain.copies import CopiesHeld, run_time
+from registry_cleanup.domain.copies import CopiesHeld, kept_until
 from registry_cleanup.domain.course import Progress
 from registry_cleanup.domain.run import Failure, PlanSummary, ReportReference, RunReport
 from registry_cleanup.domain.undoing import Undo, Undone
@@ -83,8 +83,7 @@ def undoable(before: UndoableStatus | None, held: CopiesHeld | None, window: tim
 
 
 def _until(run: str, window: timedelta) -> str | None:
-    began = run_time(run)
-    return None if began is None else rfc3339(began + window)
+    return rfc3339(kept_until(run, window))
 
 
 def progress_status(progress: Progress, now: datetime) -> ProgressStatus:

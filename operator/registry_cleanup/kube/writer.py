@@ -164,7 +164,9 @@ class StatusWriter:
             changes["last_schedule_time"] = rfc3339(report.order.scheduled_for)
         if report.phase is Phase.SUCCEEDED:
             changes["last_successful_time"] = last.completion_time
-        if report.counts.tags_pruned or report.counts.tags_failed:
+        # Untagged manifests count among no tags: whatever there is a copy of can be undone.
+        copied = report.copies is not None and report.order.id in report.copies.runs
+        if copied or report.counts.tags_pruned or report.counts.tags_failed:
             changes["last_pruned_time"] = last.completion_time
         self._update(**changes)
         self._tell_causes(report)

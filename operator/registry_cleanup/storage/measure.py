@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry_cleanup.storage.errors import UnknownLayoutError
+
 # Below the storage driver's root directory; the same in Distribution 2 and 3.
-_BLOBS = Path("docker", "registry", "v2", "blobs")
+_V2 = Path("docker", "registry", "v2")
+_BLOBS = _V2 / "blobs"
 _CONTENT = "data"
 # As the dry run of both Distribution 2.8 and 3.1 tells it.
 _ELIGIBLE = re.compile(r"blob eligible for deletion: (?P<algorithm>[a-z0-9]+):(?P<hex>[0-9a-f]{32,})\s*$")
@@ -29,13 +32,18 @@ class Measure:
 
 
 def measure(root: Path) -> Measure:
-    """Return what the blobs below `root` take, the storage driver's root directory; nothing in a new, empty storage.
+    """Return what the blobs below `root` take, the storage driver's root directory.
 
     Raises:
+        UnknownLayoutError: no registry has stored anything there: most likely another folder was meant.
         OSError: something could not be read; half of a sum says nothing.
     """
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is no folder")
+    if not (root / _V2).is_dir():
+        raise UnknownLayoutError(
+            f"{root} holds no {_V2}: --root has to be the rootdirectory of a registry's filesystem storage"
+        )
     sizes = list(_sizes(root / _BLOBS)) if (root / _BLOBS).exists() else []
     return Measure(sum(sizes), len(sizes))
 

@@ -224,6 +224,7 @@ def _outcome(result: Undo, **more: Any) -> UndoOutcome:  # noqa: ANN401 - fields
     [
         (Undone(_RUN, []), "nothing to put back", True),
         (Undone(_RUN, [_outcome(Undo.RESTORED)] * 2), "2 put back", True),
+        (Undone(_RUN, [_outcome(Undo.RESTORED)] * 2, dry_run=True), "a dry run: 2 would be put back", True),
         (Undone(_RUN, [_outcome(Undo.ALREADY_THERE)]), "1 already there, nothing to do", True),
         (Undone(_RUN, [_outcome(Undo.RESTORED)], history_lost=True), "named before is lost", True),
         (Undone(_RUN, [_outcome(Undo.RESTORED)], dry_run=True), "nothing was done, since it is a dry run", True),

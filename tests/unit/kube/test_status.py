@@ -810,7 +810,11 @@ def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str
     )
     past = _finished(report)
     collection = stepped(
-        CollectionStatus(**dict.fromkeys(("id", "scheduled_time", "next_time"), "i" * 64), bytes_freed_total=10**18),
+        CollectionStatus(
+            **dict.fromkeys(("id", "scheduled_time", "next_time"), "i" * 64),
+            workload=f"StatefulSet/{'w' * 253}",
+            bytes_freed_total=10**18,
+        ),
         Step.COLLECTING,
         text,
         measures=Measures(10**18, 10**9, 10**17, 0),
@@ -1065,3 +1069,10 @@ def test_a_run_that_was_cut_short_adds_what_it_copied_to_what_was_known(
     held: CopiesHeld, told: tuple[str, str, int, str | None]
 ) -> None:
     assert _kept(_after(held, _after(CopiesHeld(_RUNS[:2], "ops/undo")))) == told
+
+
+def test_a_run_that_deleted_only_untagged_manifests_tells_when_since_it_can_be_undone() -> None:
+    held = CopiesHeld([_ORDER.id], "undo", all=True)
+    assert _finished(replace(_report(), counts=Counts(), copies=held)).last_pruned_time == rfc3339(NOW)
+    older = CopiesHeld(["20260101-000000-abcdef"], "undo", all=True)
+    assert _finished(replace(_report(), counts=Counts(), copies=older)).last_pruned_time is None

@@ -38,8 +38,16 @@ def test_a_folder_that_a_collection_left_empty_is_no_blob(tmp_path: Path) -> Non
     assert measure(tmp_path) == Measure(0, 0)
 
 
-def test_a_new_storage_holds_nothing(tmp_path: Path) -> None:
+def test_a_storage_without_blobs_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "docker/registry/v2/repositories").mkdir(parents=True)
     assert measure(tmp_path) == Measure(0, 0)
+
+
+@pytest.mark.parametrize("more", [[], ["--unless-trash"]])
+def test_a_folder_that_is_no_storage_is_not_taken_for_an_empty_one(tmp_path: Path, more: list[str]) -> None:
+    done = CliRunner().invoke(main, ["storage", "measure", "--root", str(tmp_path), *more])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "holds no docker/registry/v2: --root has to be the rootdirectory" in done.stderr
 
 
 def test_a_storage_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def measure(root: Path, termination_log: Path | None, eligible: Path | None, unl
     folders and unfinished uploads are not counted. With --eligible also "eligibleBytes" and "eligibleBlobs". Changes
     nothing.
     """
+    from registry_cleanup.cli.storage.options import code_of
+    from registry_cleanup.storage.errors import StorageError
     from registry_cleanup.storage.measure import eligible as eligible_of
     from registry_cleanup.storage.measure import measure as measured
 
@@ -47,6 +49,8 @@ def measure(root: Path, termination_log: Path | None, eligible: Path | None, unl
         if eligible is not None:
             would = eligible_of(root, eligible)
             found |= {"eligibleBytes": would.bytes, "eligibleBlobs": would.blobs}
+    except StorageError as error:
+        raise CommandError(str(error), code_of(error)) from error
     except OSError as error:
         raise CommandError(f"the storage cannot be measured: {error}", Exit.FAILED) from error
     text = json.dumps(found)

@@ -38,7 +38,7 @@ def restore(root: Path, references: tuple[str, ...], run: str, force: bool, dry_
     with opened(root) as tree:
         wanted = read_references(references, Trash(tree, run).journal().registry)
         done = do(tree, RestoreOrder(run, wanted, force, dry_run, SystemClock().now()))
-    telling = Telling()
+    telling = Telling(dry_run)
     for outcome in done.outcomes:
         telling.tell(outcome)
     tell(safe(done.message[:1].upper() + done.message[1:]))

@@ -83,7 +83,7 @@ async def _undo(call: Call, stack: ExitStack) -> Exit:
             stack.enter_context(plans.held(session.clock.now()))
         order = UndoOrder(policy.uid, call.run, wanted, call.force, call.dry_run)
         try:
-            told = Telling().tell if call.output == "text" else _untold
+            told = Telling(call.dry_run).tell if call.output == "text" else _untold
             done = await session.undo(policy, order, copies, _Protecting(plans).protect, told, _formerly(loaded))
         except RunError as error:
             if error.failure.reason != _NOT_THERE:
@@ -167,8 +167,9 @@ def _print(document: dict[str, Any], output: str) -> None:
 
 @dataclass(slots=True)
 class Telling:
-    """Prints what became of each thing, under its repository."""
+    """Prints what became of each thing, or would, under its repository."""
 
+    dry_run: bool = False
     repository: str | None = None
 
     def tell(self, outcome: UndoOutcome) -> None:
@@ -177,4 +178,5 @@ class Telling:
             self.repository = outcome.repository
             click.echo(safe(outcome.repository))
         detail = f" ({outcome.detail})" if outcome.detail else ""
-        click.echo(safe(f"  {outcome.result.value:<12} {outcome.tag or outcome.digest}{detail}"))
+        word = "Restorable" if self.dry_run and outcome.result is Undo.RESTORED else outcome.result.value
+        click.echo(safe(f"  {word:<12} {outcome.tag or outcome.digest}{detail}"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from registry_cleanup.domain.collecting import Job
 from registry_cleanup.domain.collection import CollectionMode, Measures, WorkloadName
-from registry_cleanup.kube.collecting.storage import Place, UnfitWorkloadError
+from registry_cleanup.kube.collecting.storage import DEFAULT_CONFIGURATIONS, Place, UnfitWorkloadError
 from registry_cleanup.kube.spec import GROUP, KIND, VERSION, ParsedPolicy
 
 Object = Mapping[str, Any]
@@ -21,9 +21,7 @@ _HOSTNAME = "kubernetes.io/hostname"
 _KEPT_SECONDS = 24 * 3600
 _OUTPUT_VOLUME, _OUTPUT_FOLDER = "registry-cleanup-output", "/registry-cleanup"
 _OUTPUT = f"{_OUTPUT_FOLDER}/output"
-# Where the official images have their configuration: the first that is there.
-_CONFIGURATIONS = "/etc/distribution/config.yml /etc/docker/registry/config.yml"
-_FIND = f'for file in {_CONFIGURATIONS}; do if [ -f "$file" ]; then break; fi; done'
+_FIND = f'for file in {" ".join(DEFAULT_CONFIGURATIONS)}; do if [ -f "$file" ]; then break; fi; done'
 _COPIED = (
     "imagePullSecrets",
     "nodeSelector",
@@ -71,7 +69,7 @@ def job_document(
     """
     template = workload["spec"]["template"]["spec"]
     container = next(each for each in template["containers"] if each["name"] == place.container)
-    volumes = _volumes(name, workload, container)
+    volumes = volumes_of(name, workload, container)
     mounts = list(container.get("volumeMounts") or ())
     storage = [mount for mount in mounts if mount["name"] == place.volume]
     reports = mode is CollectionMode.REPORT
@@ -147,7 +145,7 @@ def _command(place: Place, *, reports: bool) -> list[str]:
     return ["/bin/sh", "-c", script, place.program, *([place.configuration] if place.configuration else [])]
 
 
-def _volumes(name: WorkloadName, workload: Object, container: Object) -> list[dict[str, Any]]:
+def volumes_of(name: WorkloadName, workload: Object, container: Object) -> list[dict[str, Any]]:
     """Return the volumes that the registry's container mounts."""
     mounted = {mount["name"] for mount in container.get("volumeMounts") or ()}
     template = workload["spec"]["template"]["spec"]

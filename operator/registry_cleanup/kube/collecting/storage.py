@@ -17,7 +17,23 @@ Object = Mapping[str, Any]
 DEFAULT_ROOT = "/var/lib/registry"
 _ROOT_VARIABLE = "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"
 _DRIVER_VARIABLE = "REGISTRY_STORAGE"
+# Where the official images have their configuration: 3.x, 2.x. The first that is there is read.
+DEFAULT_CONFIGURATIONS = ("/etc/distribution/config.yml", "/etc/docker/registry/config.yml")
 _CONFIGURATION_VARIABLE = "REGISTRY_CONFIGURATION_PATH"
+# Volumes whose content outlives pods, wherever these are; of a node's folder see `_stays`.
+_LASTING = frozenset(
+    {
+        "persistentVolumeClaim",
+        "hostPath",
+        "nfs",
+        *("awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "fc", "flexVolume", "flocker"),
+        *("gcePersistentDisk", "glusterfs", "iscsi", "photonPersistentDisk", "portworxVolume", "quobyte", "rbd"),
+        *("scaleIO", "storageos", "vsphereVolume"),
+    }
+)
+# What a registry remembers of its layers, by either name; in redis it outlives the registry's pods.
+_CACHES = ("blobdescriptor", "layerinfo")
+_CACHE_VARIABLES = ("REGISTRY_STORAGE_CACHE", *(f"REGISTRY_STORAGE_CACHE_{each.upper()}" for each in _CACHES))
 _FIELD = "spec.garbageCollection.volume"
 
 
@@ -80,12 +96,18 @@ def configuration_of(container: Object) -> str | None:
 
 
 def configuration_source(pod: Object, container: Object, path: str | None) -> ConfigurationSource | None:
-    """Return the ConfigMap that holds the configuration, if one does."""
+    """Return the ConfigMap that holds the configuration, if one does; without a `path`, the image's default."""
+    paths = DEFAULT_CONFIGURATIONS if path is None else (path,)
+    found = (_source_at(pod, container, each) for each in paths)
+    return next((source for source in found if source is not None), None)
+
+
+def _source_at(pod: Object, container: Object, path: str) -> ConfigurationSource | None:
     for mount in container.get("volumeMounts") or ():
         none: Object = {}
         volume = next((each for each in pod.get("volumes") or () if each["name"] == mount["name"]), none)
         source = volume.get("configMap")
-        if source is None or path is None:
+        if source is None:
             continue
         at = PurePosixPath(mount["mountPath"])
         key = mount.get("subPath")
@@ -123,11 +145,35 @@ def place_of(name: WorkloadName, pod: Object, volume: str | None, configuration:
             f"{name} mounts no volume at the storage's root directory, {root}: what its registry stores goes with its "
             "pods, and there is nothing to collect"
         )
+    # Of several that are mounted above one another, the innermost holds the files.
+    if (obstacle := _goes(pod, found[0])) is not None:
+        raise UnfitWorkloadError(f"{name}: volume {found[0]!r}, that holds the registry's storage, {obstacle}")
     command = container.get("command") or []
     own = bool(command) and PurePosixPath(command[0]).name == "registry"
     program = command[0] if own else "registry"
-    # Of several that are mounted above one another, the innermost holds the files.
     return Place(container["name"], found[0], root, configuration_of(container), program)
+
+
+def _goes(pod: Object, volume: str) -> str | None:
+    """Return why what a volume holds may not be there any more once the pods are replaced, if it may not."""
+    source = next((each for each in pod.get("volumes") or () if each["name"] == volume), None)
+    if source is None:
+        return None  # a claim that a StatefulSet makes
+    if "hostPath" in source and not _stays(pod):
+        return (
+            "is a folder of a node, and the pods may come up on another: pin them to it with a nodeSelector or a "
+            "required nodeAffinity, or use a PersistentVolumeClaim"
+        )
+    if not _LASTING.intersection(source):
+        return "is none that outlives its pods, and to collect would be to lose it: use a PersistentVolumeClaim"
+    return None
+
+
+def _stays(pod: Object) -> bool:
+    """Say whether a pod runs on certain nodes only."""
+    affinity = (pod.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    return bool(pod.get("nodeName") or pod.get("nodeSelector") or required)
 
 
 def _root(name: WorkloadName, container: Object, configuration: str | None) -> str:
@@ -135,17 +181,36 @@ def _root(name: WorkloadName, container: Object, configuration: str | None) -> s
     if configuration is not None:
         try:
             storage = (yaml.safe_load(configuration) or {}).get("storage") or {}
+            caches = storage.get("cache") or {}
+            _expect_forgetful(name, [caches.get(each) for each in _CACHES])
             others = {"cache", "delete", "maintenance", "redirect", "tag"}
             driver = next((each for each in storage if each not in others), None)
             root = (storage.get("filesystem") or {}).get("rootdirectory") or DEFAULT_ROOT
         except (yaml.YAMLError, AttributeError) as error:
             raise UnfitWorkloadError(f"the configuration of the registry of {name} cannot be read as YAML") from error
+    variables = [each for each in container.get("env") or () if each["name"] in _CACHE_VARIABLES]
+    _expect_forgetful(name, [each.get("value") if "valueFrom" not in each else "valueFrom" for each in variables])
     driver = _variable(container, _DRIVER_VARIABLE) or driver
     if driver not in (None, "filesystem"):
         raise UnfitWorkloadError(
             f"the registry of {name} stores in {driver}, not in files: its garbage cannot be collected from here"
         )
     return str(PurePosixPath(_variable(container, _ROOT_VARIABLE) or root))
+
+
+def _expect_forgetful(name: WorkloadName, caches: Iterable[object]) -> None:
+    """Raise `UnfitWorkloadError` where what the registry knows of its layers outlives its restart.
+
+    It would go on to say that it has a layer that was collected: a client leaves that out of its push, which succeeds,
+    and nobody can pull the image.
+    """
+    for cache in caches:
+        if cache not in (None, "", "inmemory"):
+            raise UnfitWorkloadError(
+                f"the registry of {name} keeps what it knows of its layers in a cache ({str(cache)[:64]!r}) that may "
+                "outlive its restart, and would say that it still has what was collected: set "
+                "storage.cache.blobdescriptor to inmemory, or leave it out"
+            )
 
 
 def _holding(container: Object, root: str) -> Iterable[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from registry_cleanup.domain.collecting import Finish, Known
-from registry_cleanup.domain.collection import CollectionMode, CollectionPhase, Measures, Step
+from registry_cleanup.domain.collection import CollectionMode, CollectionPhase, Measures, Step, WorkloadName
 from registry_cleanup.kube.bounds import short
 from registry_cleanup.kube.status import CollectionStatus, parse_time, rfc3339
 
@@ -17,6 +17,7 @@ def begun(
     last: CollectionStatus,
     collection: str,
     mode: CollectionMode,
+    workload: WorkloadName,
     now: datetime,
     scheduled: datetime | None,
     *,
@@ -26,6 +27,7 @@ def begun(
     return CollectionStatus(
         id=collection,
         mode=mode,
+        workload=f"{workload.kind}/{workload.name}",
         phase=CollectionPhase.RUNNING,
         step=Step.FREEZING if freezes else None,
         start_time=rfc3339(now),
@@ -133,6 +135,12 @@ def known_of(status: CollectionStatus) -> Known | None:
         measures,
         status.failure,
     )
+
+
+def workload_of(status: CollectionStatus) -> WorkloadName | None:
+    """Return whose collection a status tells of."""
+    kind, _, name = (status.workload or "").partition("/")
+    return WorkloadName(kind, name) if kind and name else None
 
 
 def size_text(size: int) -> str:

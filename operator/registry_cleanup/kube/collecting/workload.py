@@ -8,7 +8,7 @@ from typing import Any
 
 from registry_cleanup.domain.collecting import Workload
 from registry_cleanup.domain.collection import Mark, Strategy, Variable, WorkloadName
-from registry_cleanup.kube.collecting.mark import MARK_ANNOTATION, MARK_LABEL, mark_of, mark_text
+from registry_cleanup.kube.collecting.mark import MARK_ANNOTATION, MARK_LABEL, DamagedMarkError, mark_of, mark_text
 from registry_cleanup.kube.spec import GROUP
 
 Object = Mapping[str, Any]
@@ -76,6 +76,12 @@ def obstacle_of(name: WorkloadName, body: Object, strategy: Strategy) -> str | N
     update = spec.get("updateStrategy") or {}
     if update.get("type") == "OnDelete" or (update.get("rollingUpdate") or {}).get("partition", 0):
         return f"the update strategy of {name} replaces no pods by itself: use strategy Offline"
+    if name.kind == "StatefulSet" and spec.get("podManagementPolicy", "OrderedReady") != "Parallel":
+        # Kubernetes, "StatefulSets", "Forced rollback": it would wait for the broken pod after the restoration, too.
+        return (
+            f"{name} replaces no pod that does not become ready, so a rollout that fails could not be taken back: use "
+            "strategy Offline, or podManagementPolicy Parallel"
+        )
     return None
 
 
@@ -104,6 +110,29 @@ def freeze(body: Object, mark: Mark) -> Patch:
     else:
         variables.append(_READ_ONLY)
     return [*patch, _set_variables(index, variables)]
+
+
+def mark_again(body: Object, mark: Mark) -> Patch:
+    """Return the patch that puts `mark` back where somebody took it off, or damaged it; none where nothing is to do.
+
+    What is not as the freezing made it any more was put back by somebody, and needs no mark.
+    """
+    if not _is_frozen(body, mark):
+        return []
+    try:
+        found = mark_of(dict(body))
+    except DamagedMarkError:
+        found = None
+    if found is not None and (found.id != mark.id or MARK_LABEL in (body["metadata"].get("labels") or {})):
+        return []
+    patch = [*_unchanged(body), *_put(body, "annotations", MARK_ANNOTATION, mark_text(mark))]
+    return [*patch, *_put(body, "labels", MARK_LABEL, "true")]
+
+
+def read_only_container(body: Object) -> str | None:
+    """Return the container that has the variable as freezing sets it, if one has."""
+    containers = body["spec"]["template"]["spec"]["containers"]
+    return next((str(each["name"]) for each in containers if _READ_ONLY in (each.get("env") or ())), None)
 
 
 def restore(body: Object, mark: Mark | None, restarted_at: str | None) -> Patch:

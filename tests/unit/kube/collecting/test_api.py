@@ -6,12 +6,14 @@ from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any, cast
 
+import pytest
 from kubernetes.aio.client import ApiClient
 from typing_extensions import override
 
 from registry_cleanup.domain.collection import Mark, Strategy, WorkloadName
 from registry_cleanup.kube.api import ForbiddenError
 from registry_cleanup.kube.collecting.api import CollectionAPI
+from registry_cleanup.kube.collecting.job import job_name
 from registry_cleanup.kube.collecting.mark import MARK_ANNOTATION, mark_text
 from registry_cleanup.kube.raw import Kind, Page, RawAPI
 from tests.support.builders import NOW
@@ -43,6 +45,12 @@ def _api(raw: RawAPI) -> CollectionAPI:
 
 def _workload(name: str, mark: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "team", "annotations": {MARK_ANNOTATION: mark}}}
+
+
+async def test_a_forged_mark_of_a_stranger_hides_no_other() -> None:
+    forged = mark_text(_MARK).replace('"timeoutSeconds":3600', f'"timeoutSeconds":1{20 * "0"}')
+    raw = _Raw({"deployments": [_workload("forged", forged), _workload("a", mark_text(_MARK))]})
+    assert await _api(raw).marked([]) == [("team", WorkloadName("Deployment", "a"), _MARK)]
 
 
 async def test_workloads_that_bear_a_mark_are_found_by_their_label_and_damaged_marks_passed_over() -> None:
@@ -77,3 +85,38 @@ async def test_the_image_of_the_operator_is_that_of_its_own_pod() -> None:
 
 async def test_an_operator_that_may_not_see_its_pod_does_not_know_its_image() -> None:
     assert await _api(_Raw({}, ForbiddenError("no"))).image_of("ns", "mine") is None
+
+
+@pytest.mark.parametrize("refused", ["a", "statefulsets"])
+async def test_what_may_not_be_listed_hides_no_marks_of_the_rest(
+    refused: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class _Partly(_Raw):
+        @override
+        async def pages(
+            self, kind: Kind, selector: str | None = None, namespace: str | None = None, limit: int = 500
+        ) -> AsyncGenerator[Page, None]:
+            if refused in (kind.plural, namespace):
+                raise ForbiddenError("may not list")
+            async for page in super().pages(kind, selector, namespace, limit):
+                yield page
+
+    found = await _api(_Partly({"deployments": [_workload("frozen", mark_text(_MARK))]})).marked(["a", "team"])
+    assert found == [("team", WorkloadName("Deployment", "frozen"), _MARK)]
+    assert "may not be listed" in caplog.text
+
+
+async def test_who_may_list_no_workloads_at_all_has_frozen_none(caplog: pytest.LogCaptureFixture) -> None:
+    assert await _api(_Raw({}, ForbiddenError("may not list"))).marked([]) == []
+    assert caplog.text == ""
+
+
+def _pod(name: str, *owners: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": {"name": name, "uid": name, "ownerReferences": list(owners)}, "status": {"phase": "Running"}}
+
+
+async def test_a_pod_that_only_bears_the_label_of_a_collection_is_none_of_its_job() -> None:
+    job = {"kind": "Job", "name": job_name("c1"), "controller": True}
+    own = _pod("own", job)
+    strangers = [_pod("label"), _pod("owned", {**job, "controller": False}), _pod("other", {**job, "name": "other"})]
+    assert await _api(_Raw({"pods": [*strangers, own]})).job_pods("team", "c1") == ([own], 1)

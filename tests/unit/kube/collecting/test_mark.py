@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -40,3 +41,25 @@ def test_most_workloads_bear_none() -> None:
 def test_a_damaged_mark_is_no_mark(text: str) -> None:
     with pytest.raises(DamagedMarkError):
         parse_mark(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "forged"),
+    [
+        ("timeoutSeconds", "1" + 20 * "0"),
+        ("timeoutSeconds", "100000000000"),
+        ("timeoutSeconds", "-1"),
+        ("replicas", "1e999"),
+        ("replicas", "-1"),
+        ("replicas", "4294967296"),
+        ("startTime", '"0001-01-01T00:00:00+14:00"'),
+        ("startTime", '"9999-12-31T23:59:59+00:00"'),
+        ("container", "null"),
+        ("variable", 100_000 * "[" + 100_000 * "]"),
+    ],
+)
+def test_a_forged_mark_is_damaged_whatever_it_says(field: str, forged: str) -> None:
+    text = mark_text(_MARK)
+    written = json.dumps(json.loads(text)[field], separators=(",", ":"))
+    with pytest.raises(DamagedMarkError):
+        parse_mark(text.replace(f'"{field}":{written}', f'"{field}":{forged}'))

@@ -140,3 +140,91 @@ def test_a_configuration_in_a_config_map_is_found(
     container = {"name": "registry", "volumeMounts": [{"name": "config", **mount}]}
     pod = _pod(container, volumes=[{"name": "config", "configMap": source}])
     assert configuration_source(pod, container, "/etc/registry/config.yml") == found
+
+
+def _with(volume: dict[str, Any], **pod: Any) -> dict[str, Any]:  # noqa: ANN401 - any field of a pod
+    container = {"name": "registry", "volumeMounts": [{"name": "data", "mountPath": "/var/lib/registry"}]}
+    return {"containers": [container], "volumes": [{"name": "data", **volume}], **pod}
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        {"emptyDir": {}},
+        {"ephemeral": {}},
+        {"csi": {"driver": "d"}},
+        {"image": {}},
+        {"somethingNew": {}},
+        {"hostPath": {"path": "/srv"}},
+        {},
+    ],
+)
+def test_a_storage_that_may_go_with_its_pods_is_not_collected(volume: dict[str, Any]) -> None:
+    with pytest.raises(UnfitWorkloadError, match="use a PersistentVolumeClaim"):
+        place_of(_NAME, _with(volume), None, None)
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        {"nodeName": "n"},
+        {"nodeSelector": {"kubernetes.io/hostname": "n"}},
+        {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}}},
+    ],
+)
+def test_a_folder_of_a_node_that_the_pods_stay_on_is_collected(pod: dict[str, Any]) -> None:
+    assert place_of(_NAME, _with({"hostPath": {"path": "/srv"}}, **pod), None, None).volume == "data"
+
+
+@pytest.mark.parametrize(
+    "volume", [{"persistentVolumeClaim": {"claimName": "c"}}, {"nfs": {"server": "s", "path": "/"}}]
+)
+def test_a_storage_that_outlives_its_pods_is_collected(volume: dict[str, Any]) -> None:
+    assert place_of(_NAME, _with(volume), None, None).volume == "data"
+
+
+@pytest.mark.parametrize("folder", ["/etc/docker/registry", "/etc/distribution"])
+def test_a_configuration_at_the_image_s_default_path_is_read_without_arguments(folder: str) -> None:
+    container = _container(mounts={"data": "/data", "config": folder})
+    volumes = [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "d"}},
+        {"name": "config", "configMap": {"name": "c"}},
+    ]
+    pod = _pod(container, volumes=volumes)
+    assert configuration_of(container) is None
+    assert configuration_source(pod, container, None) == ConfigurationSource("c", "config.yml")
+    assert place_of(_NAME, pod, None, _configured("/data")).volume == "data"
+
+
+@pytest.mark.parametrize("cache", ["{blobdescriptor: redis}", "{layerinfo: redis}", "{blobdescriptor: inmemoryish}"])
+def test_a_registry_whose_cache_outlives_its_restart_is_unfit(cache: str) -> None:
+    configuration = f"storage:\n  cache: {cache}\n  filesystem: {{rootdirectory: {_DEFAULT}}}\n"
+    with pytest.raises(UnfitWorkloadError, match="outlive its restart"):
+        place_of(_NAME, _pod(_container()), None, configuration)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        {"name": "REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR", "value": "redis"},
+        {"name": "REGISTRY_STORAGE_CACHE_LAYERINFO", "value": "redis"},
+        {"name": "REGISTRY_STORAGE_CACHE", "value": "{blobdescriptor: redis}"},
+        {"name": "REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
+    ],
+)
+def test_a_registry_whose_environment_lets_its_cache_outlive_its_restart_is_unfit(variable: dict[str, Any]) -> None:
+    with pytest.raises(UnfitWorkloadError, match="outlive its restart"):
+        place_of(_NAME, _pod(_container(env=[variable])), None, None)
+
+
+@pytest.mark.parametrize(
+    ("env", "cache"),
+    [
+        ([], "{blobdescriptor: inmemory}"),
+        (_variable("REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR", "inmemory"), "{}"),
+        (_variable("REGISTRY_STORAGE_CACHE_BLOBDESCRIPTORSIZE", "100"), "{layerinfo: inmemory}"),
+    ],
+)
+def test_a_cache_in_memory_is_none_to_fear(env: list[dict[str, str]], cache: str) -> None:
+    configuration = f"storage:\n  cache: {cache}\n  filesystem: {{rootdirectory: {_DEFAULT}}}\n"
+    assert place_of(_NAME, _pod(_container(env=env)), None, configuration).root == _DEFAULT

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from registry_cleanup.domain.collection import Mark, Strategy
+from registry_cleanup.domain.collection import Mark, Strategy, WorkloadName
 from registry_cleanup.kube.api import RefusedError
 from registry_cleanup.kube.collecting.workload import (
     READ_ONLY_VALUE,
@@ -113,6 +113,25 @@ def test_what_could_not_be_frozen_is_told_before(change: dict[str, Any], strateg
     body["spec"] |= change
     found = obstacle_of(NAME, body, strategy)
     assert found is None if words is None else words in str(found)
+
+
+@pytest.mark.parametrize(
+    ("management", "strategy", "fits"),
+    [
+        (None, Strategy.READ_ONLY, False),
+        ("OrderedReady", Strategy.READ_ONLY, False),
+        ("Parallel", Strategy.READ_ONLY, True),
+        (None, Strategy.OFFLINE, True),
+    ],
+)
+def test_a_stateful_set_that_waits_for_broken_pods_for_ever_is_not_rolled_out(
+    management: str | None, strategy: Strategy, *, fits: bool
+) -> None:
+    body = deployment()
+    if management is not None:
+        body["spec"]["podManagementPolicy"] = management
+    found = obstacle_of(WorkloadName("StatefulSet", "registry"), body, strategy)
+    assert found is None if fits else "use strategy Offline, or podManagementPolicy Parallel" in str(found)
 
 
 def test_the_pods_are_found_by_the_whole_selector() -> None:

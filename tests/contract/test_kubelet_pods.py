@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.controlplane import control_plane
 from tests.support.kubelet import kubelet, shell_image
+from tests.support.kubelet.api import api_of, path_of
 from tests.support.processes import wait_until
 from tests.support.spaces import SHELL, Space, claim, pod, shell_pod, waiting_reasons
 
@@ -298,6 +299,16 @@ def test_a_service_leads_to_its_ready_pods_from_here_and_from_pods(place: Space)
     assert place.kubectl("logs", "client") == "b'hello\\n'\n"
     single = place.node.pod_address(place.name, "one", 5000)
     assert httpx.get(f"http://{single}/word", trust_env=False).text == "hello\n"
+
+
+async def test_what_is_told_of_an_object_whose_name_is_anothers_by_now_changes_nothing(place: Space) -> None:
+    place.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "again"}, "data": {"as": "it is"}})
+    path = path_of("configmaps", place.name, "again")
+    async with api_of(place.node.plane) as api:
+        await api.patch(path, {"metadata": {"uid": "of-one-that-is-gone"}, "data": {"as": "it was"}})
+        found = await api.get(path)
+    assert found is not None
+    assert found["data"] == {"as": "it is"}
 
 
 def test_pods_outlive_the_api_server_and_what_happened_meanwhile_is_told(place: Space) -> None:

@@ -45,8 +45,13 @@ class Api:
         """Change an object as the kubelet does; one that is gone or another by now stays as it is."""
         content, headers = json.dumps(change), {"Content-Type": _STRATEGIC}
         answer = await self._send("PATCH", path, content=content, headers=headers)
-        if answer.status_code not in {httpx.codes.CONFLICT, httpx.codes.NOT_FOUND}:
-            answer.raise_for_status()
+        if answer.status_code in {httpx.codes.CONFLICT, httpx.codes.NOT_FOUND}:
+            return
+        # That its name is another's by now is told as a uid that cannot be changed.
+        if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY and "metadata.uid" in answer.text:
+            return
+        if answer.is_error:
+            raise RuntimeError(f"{path}: {answer.status_code} {answer.text}")
 
     async def delete_now(self, path: str, uid: str) -> None:
         """Delete just this object, without a grace period."""

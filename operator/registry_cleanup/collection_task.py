@@ -373,10 +373,11 @@ class CollectionTask:
         if policy is not None and schedule is not None and not policy.suspend:
             next_time = Timetable(schedule, policy.uid, self._jitter).next_start(now)
         await self._told.write(told.finished(self._told.status, collection.mode, end, now, next_time))
-        succeeded = end.failure is None
-        self._told.tell("CollectionSucceeded" if succeeded else "CollectionFailed", message, warning=not succeeded)
+        # Whatever comes of the Event, it is over: what is done twice would freeze the registry again.
         self._collection = self._left_by = None
         self._door.leave()
+        succeeded = end.failure is None
+        self._told.tell("CollectionSucceeded" if succeeded else "CollectionFailed", message, warning=not succeeded)
 
     def _now(self) -> datetime:
         return self._world.clock.now()

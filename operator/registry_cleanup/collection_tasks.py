@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextvars import Context, copy_context
 from datetime import timedelta
 from typing import Any
 
@@ -36,6 +37,8 @@ class CollectionTasks:
         self._standings: dict[str, Standing] = {}
         self._leaving: set[CollectionTask] = set()
         self._left: dict[str, Collection] = {}
+        # Of the last event: only there Events can be posted, and also a task that begins by itself has some to post.
+        self._posting: Context | None = None
         application.doors.all_shut = True
         self._looks = asyncio.create_task(self._watch(), name="looks for frozen registries")
 
@@ -81,6 +84,7 @@ class CollectionTasks:
     def observe(self, body: Mapping[str, Any], standing: Standing) -> None:
         """Take note of a policy as an event shows it, which its `standing` knows already."""
         uid = body["metadata"]["uid"]
+        self._posting = copy_context()
         self._standings[uid] = standing
         if uid in self._tasks:
             self._tasks[uid].observe()
@@ -114,7 +118,8 @@ class CollectionTasks:
 
     def _task(self, standing: Standing | None, left: Collection | None) -> CollectionTask:
         jitter = timedelta(seconds=self._application.settings.schedule_jitter_seconds)
-        return CollectionTask(self._application, self._collector, self._notify, standing, jitter, left)
+        context = self._posting or copy_context()  # before the first event no policy is known that any could be about
+        return context.run(CollectionTask, self._application, self._collector, self._notify, standing, jitter, left)
 
     def _follow(self, task: CollectionTask) -> None:
         self._leaving.add(task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, cast
@@ -21,7 +22,7 @@ from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, NoAnswerErr
 from registry_cleanup.kube.collecting.workload import freeze
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
 from registry_cleanup.settings import Settings
-from registry_cleanup.standing import Standing
+from registry_cleanup.standing import Notify, Standing
 from registry_cleanup.telemetry.metrics import Metrics
 from tests.support.builders import NOW, minimal_spec
 from tests.support.clients import HandClock
@@ -99,12 +100,12 @@ def _body(uid: str = "uid") -> dict[str, Any]:
     return {"metadata": {**metadata, "creationTimestamp": "2026-06-01T00:00:00Z"}, "spec": minimal_spec()}
 
 
-def _tasks(application: _Application) -> CollectionTasks:
+def _tasks(application: _Application, notify: Notify = lambda *_: None) -> CollectionTasks:
     async def nothing(*_: object) -> Any:  # noqa: ANN401 - stands for several
         return None
 
     collector = Collector(application.cluster, nothing, nothing, application.clock, nothing, "ns:operator")
-    return CollectionTasks(cast("Application", application), collector, lambda *_: None)
+    return CollectionTasks(cast("Application", application), collector, notify)
 
 
 def _standing(application: _Application, body: Mapping[str, Any]) -> Standing:
@@ -134,6 +135,27 @@ async def test_without_anything_frozen_the_doors_open_at_once() -> None:
     tasks = _tasks(application)
     assert application.doors.all_shut
     await _until(lambda: not application.doors.all_shut)
+    await tasks.stop(1)
+
+
+async def test_what_a_task_that_begins_by_itself_has_to_tell_is_told_where_events_can_be_posted() -> None:
+    """kopf posts an Event only in the context of a handler, and raises anywhere else."""
+    application, body = _Application(_frozen(), [_body()]), _body()
+    posting, heard = ContextVar[str]("posting"), list[str]()
+    looked = asyncio.Event()
+    real = application.cluster.found
+
+    async def late() -> list[tuple[str, WorkloadName, Mark]]:
+        await looked.wait()
+        return await real()
+
+    application.cluster.found = late
+    tasks = _tasks(application, lambda *event: heard.append(f"{event[2]} {posting.get()}"))
+    handler = copy_context()
+    handler.run(posting.set, "where it can be")
+    handler.run(tasks.observe, body, _standing(application, body))
+    looked.set()
+    await _until(lambda: "RegistryRestored where it can be" in heard)
     await tasks.stop(1)
 
 

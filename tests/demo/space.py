@@ -59,7 +59,7 @@ def perform_space() -> int:
         registry = stack.enter_context(hosted(place, folder, granted=False))
         show(plane, "get", "deployments,pods,persistentvolumeclaims", "-n", _TEAM)
         step("Grant what a collection needs in this namespace, and no other")
-        grant_collection(place)
+        grant_collection(place.node.plane, place.name)
         say(
             f"$ kubectl create rolebinding {COLLECTOR_ROLE} --clusterrole={COLLECTOR_ROLE} "
             f"--serviceaccount={NAMESPACE}:{SERVICE_ACCOUNT} -n {_TEAM}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.controlplane import ControlPlane, control_plane
-from tests.support.hosted import ready_to_collect
+from tests.support.hosted import OPERATOR_IMAGE, ready_to_collect
 from tests.support.kubelet import Kubelet
 from tests.support.operator import Operator, install, operator
 from tests.support.policies import Namespace, fresh_namespace
@@ -28,7 +28,8 @@ def shared_operator(installed: ControlPlane) -> Iterator[Operator]:
 
     Its log is kept with those of the control plane. Policies that other tests wait for must not hold it up.
     """
-    with operator(installed, installed.folder / "logs" / "operator", {"CONCURRENT_RUNS": "20"}) as running:
+    settings = {"CONCURRENT_RUNS": "20", "OPERATOR_IMAGE": OPERATOR_IMAGE}
+    with operator(installed, installed.folder / "logs" / "operator", settings) as running:
         yield running
 
 

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 
 from registry_cleanup.kube.status import parse_time
+from tests.support.collecting import REQUEST as COLLECT
+from tests.support.collecting import collection
+from tests.support.hosted import grant_collection
 from tests.support.operator import Operator, operator
 from tests.support.policies import (
     LIMIT,
@@ -25,6 +29,7 @@ from tests.support.policies import (
 from tests.support.processes import free_port, wait_until
 from tests.support.promtool import check_metrics, dashboard_queries, evaluated, page_labels, rules, selectors
 from tests.support.registries import RegistryServer, distribution
+from tests.support.spaces import registry_workload
 
 _NIGHTLY = {"schedule": "0 3 * * *", "dryRun": False}
 _ENDS = 1_900_000_000
@@ -35,7 +40,10 @@ _LOGIN = {"secretRef": {"name": "login"}}
 
 @dataclass(frozen=True)
 class _Scene:
-    """Policies that succeeded, failed, were blocked, wait, and rest, each named for what came of it."""
+    """Policies that succeeded, failed, were blocked, wait, and rest, each named for what came of it.
+
+    So did the garbage collections of two: of one it failed, of the other it keeps the registry frozen.
+    """
 
     namespace: Namespace
     operator: Operator
@@ -48,7 +56,9 @@ def scene(shared_operator: Operator, tmp_path_factory: pytest.TempPathFactory) -
     with (
         distribution("3", folder / "open") as open_registry,
         distribution("3", folder / "locked", htpasswd={"pruner": _TOKEN}) as locked,
+        distribution("3", folder / "frozen") as frozen,
         fresh_namespace(shared_operator.plane, "metrics", [shared_operator]) as namespace,
+        _collections(namespace, frozen),
     ):
         push_builds(locked.url, auth=("pruner", _TOKEN))
         _play(namespace, open_registry, locked)
@@ -75,6 +85,51 @@ def _play(namespace: Namespace, registry: RegistryServer, locked: RegistryServer
     namespace.phase("Blocked", "unseen")
     namespace.planned("suspended")
     namespace.change({"suspend": True}, "suspended")
+
+
+@contextmanager
+def _collections(namespace: Namespace, registry: RegistryServer) -> Iterator[None]:
+    """Have one garbage collection fail, and another keep the registry frozen as long as the context lasts.
+
+    Their Deployments have no pods, and no controller but for what `_collect` writes: one is rolled out whatever it is
+    changed to, and the registry, which is another process, still takes changes; the other is never rolled out again.
+    """
+    grant_collection(namespace.plane, namespace.name)
+    push_builds(registry.url)
+    try:
+        _collect(namespace, registry, "uncollected", followed=True)
+        namespace.wait(lambda policy: collection(policy).get("phase") == "Failed", "a failure", "uncollected")
+        _collect(namespace, registry, "frozen", followed=False)
+        namespace.wait(lambda policy: "frozenSince" in collection(policy), "a frozen registry", "frozen")
+        yield
+    finally:
+        # Or the operator would wait for their restoration, and keep runs from whoever has the registry's port next.
+        namespace.plane.kubectl("delete", "deployments", "--all", f"--namespace={namespace.name}")
+
+
+def _collect(namespace: Namespace, registry: RegistryServer, name: str, *, followed: bool) -> None:
+    """Apply a policy and request that it collects garbage, freezing a Deployment of its name.
+
+    Args:
+        namespace: Of both.
+        registry: Whose garbage.
+        name: Of both.
+        followed: Whether the Deployment is rolled out again once it is frozen, and once it is restored.
+    """
+    where = f"--namespace={namespace.name}"
+    deployment = registry_workload("3")
+    deployment["metadata"]["name"] = name
+    namespace.plane.kubectl("create", where, "-f", "-", stdin=json.dumps(deployment))
+    # The generations: as created, as frozen, as restored.
+    rolled_out = {"observedGeneration": 3 if followed else 1}
+    rolled_out |= dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
+    change = json.dumps({"status": rolled_out})
+    namespace.plane.kubectl("patch", "deployment", name, where, "--subresource=status", f"--patch={change}")
+    # On the 29th of February: not by itself.
+    wanted = {"mode": "Run", "schedule": "0 0 29 2 *", "workloadRef": {"kind": "Deployment", "name": name}}
+    namespace.apply(policy_spec(registry.url, garbageCollection=wanted, **_NIGHTLY), name)
+    namespace.planned(name)
+    namespace.plane.kubectl("annotate", "rcp", name, where, f"{COLLECT}=now")
 
 
 _SPECS: dict[str, dict[str, Any]] = {
@@ -173,6 +228,24 @@ def test_a_policy_that_never_succeeded_shows_since_when_it_should_have(scene: _S
     assert "last_success_timestamp_seconds" not in figures
     assert figures["expected_since_timestamp_seconds"] == created.timestamp()
     assert figures["interval_seconds"] == 86400
+
+
+def test_a_collection_that_failed_is_shown_and_its_registry_as_restored(scene: _Scene) -> None:
+    figures, told = _own(scene, "uncollected"), _status_of(scene, "uncollected")["collection"]
+    assert "still takes changes" in told["message"]
+    assert (figures["collection_phase{phase=Failed}"], figures["collection_frozen"]) == (1, 0)
+    assert figures["collection_last_duration_seconds"] == told["durationSeconds"]
+    absent = {"collection_frozen_since_timestamp_seconds", "collection_last_success_timestamp_seconds"}
+    assert absent.isdisjoint(figures)
+
+
+def test_a_registry_that_is_frozen_shows_since_when_and_for_how_long_it_may_be(scene: _Scene) -> None:
+    figures, told = _own(scene, "frozen"), _status_of(scene, "frozen")["collection"]
+    since = parse_time(told["frozenSince"])
+    assert since is not None
+    assert (figures["collection_phase{phase=Running}"], figures["collection_frozen"]) == (1, 1)
+    assert figures["collection_frozen_since_timestamp_seconds"] == since.timestamp()
+    assert figures["collection_timeout_seconds"] == 3600
 
 
 def test_the_end_of_a_token_is_shown_and_nothing_else_of_it(scene: _Scene) -> None:

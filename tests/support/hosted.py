@@ -26,7 +26,7 @@ Kind = Literal["Deployment", "StatefulSet"]
 COLLECTOR_ROLE = "registry-cleanup-collector"
 COLLECTING_LABEL = "registrycleanup.dev/collecting"
 FORMER_STATE = "registrycleanup.dev/collection"
-_OPERATOR_IMAGE = "operator:1"
+OPERATOR_IMAGE = "operator:1"
 APP, WEB, MULTI = "team/app", "team/web", "team/multi"
 BUILDS = 5
 # What these kinds of blobs weigh: enough that manifests and links between them come to less than one in a hundred.
@@ -206,7 +206,7 @@ def _digest(content: bytes) -> str:
 
 def ready_to_collect(node: Kubelet) -> None:
     """Install all that `manifests/base` ships, and have the node know the operator's image."""
-    node.images[_OPERATOR_IMAGE] = python_image(
+    node.images[OPERATOR_IMAGE] = python_image(
         REPOSITORY_ROOT, entrypoint=["python", "-m", "registry_cleanup"], PYTHONPATH=str(REPOSITORY_ROOT / "operator")
     )
     install(node.plane)
@@ -222,15 +222,15 @@ def collector(node: Kubelet, plane: ControlPlane | None = None, folder: Path | N
         folder: For its log, which lies with the plane's otherwise.
     """
     place = folder or node.plane.folder / "logs" / "operator"
-    wanted = {"OPERATOR_IMAGE": _OPERATOR_IMAGE, "CONCURRENT_RUNS": "20"}
+    wanted = {"OPERATOR_IMAGE": OPERATOR_IMAGE, "CONCURRENT_RUNS": "20"}
     with operator(plane or node.plane, place, wanted, leads=plane is None) as running:
         yield running
 
 
-def grant_collection(place: Space) -> None:
+def grant_collection(plane: ControlPlane, namespace: str) -> None:
     """Do what the administrator of a namespace does for policies that collect there."""
-    account = f"--serviceaccount={NAMESPACE}:{SERVICE_ACCOUNT}"
-    place.kubectl("create", "rolebinding", COLLECTOR_ROLE, f"--clusterrole={COLLECTOR_ROLE}", account)
+    role, account = f"--clusterrole={COLLECTOR_ROLE}", f"--serviceaccount={NAMESPACE}:{SERVICE_ACCOUNT}"
+    plane.kubectl("create", "rolebinding", COLLECTOR_ROLE, role, account, f"--namespace={namespace}")
 
 
 def _configured(workload: Document, configuration: Mapping[str, Any]) -> Document:
@@ -279,7 +279,7 @@ def hosted(
         place.apply(_configured(document, configuration))
     place.apply(*([] if own_claims else [claim()]), registry_service(), document)
     if granted:
-        grant_collection(place)
+        grant_collection(place.node.plane, place.name)
     place.wait_for_rollout(f"{kind.lower()}/{REGISTRY}")
     namespace = Namespace(place.node.plane, place.name)
     try:

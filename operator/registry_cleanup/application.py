@@ -25,8 +25,9 @@ from registry_cleanup.domain.run import Conflict, Failure, RunOrder, RunReport, 
 from registry_cleanup.domain.tenancy import PERSONAL, PLAN_ONLY
 from registry_cleanup.domain.undoing import Undone
 from registry_cleanup.doors import Doors
-from registry_cleanup.kube.api import APIError, KubernetesAPI
+from registry_cleanup.kube.api import APIError, KubernetesAPI, NotThereError
 from registry_cleanup.kube.collecting.api import CollectionAPI
+from registry_cleanup.kube.collecting.job import StorageOrder
 from registry_cleanup.kube.config_maps import OwnedConfigMaps
 from registry_cleanup.kube.copies import ConfigMapCopies
 from registry_cleanup.kube.credentials import PolicyCredentials
@@ -39,7 +40,7 @@ from registry_cleanup.kube.plans import ConfigMapPlans
 from registry_cleanup.kube.raw import RawAPI
 from registry_cleanup.kube.schema import ServedSchema
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
-from registry_cleanup.kube.status import UndoableStatus
+from registry_cleanup.kube.status import PolicyStatus, UndoableStatus
 from registry_cleanup.lanes import Lane, OwnLimits
 from registry_cleanup.live_policies import LivePolicies, all_policies
 from registry_cleanup.narrator import Follow, unfollowed
@@ -52,6 +53,7 @@ from registry_cleanup.registry.fact_store import FactStore
 from registry_cleanup.rivals import PolicyRivals, SameRegistry
 from registry_cleanup.runner import SKEWED, Runner
 from registry_cleanup.settings import Settings
+from registry_cleanup.storage_order import StorageOrders
 from registry_cleanup.telemetry import CountingAudit, Metrics
 from registry_cleanup.undo_windows import UndoWindow, UndoWindows
 from registry_cleanup.undoing import UndoOrder, undo
@@ -226,6 +228,22 @@ class Application:
         """Return a window at the registry of a policy, frozen by now, that was opened since; raise `APIError`."""
         windows = UndoWindows(self.policies, self.parse, self._with_windows, self._connect)
         return await windows.opened_since(policy, frozen, self.clock.now(), self._takes_changes)
+
+    async def storage_order(self, policy: ParsedPolicy, status: PolicyStatus) -> StorageOrder:
+        """Return what a collection of `policy` does in the storage besides; raise `APIError`."""
+        maps = OwnedConfigMaps(self.api, policy.namespace, policy.name, policy.uid, self.settings.service_account)
+        workloads = self._looks.for_policy(policy.policy.in_use, policy.namespace)
+        return await StorageOrders(self._plans(policy), maps, workloads, self.clock, self._on_openshift).order(
+            policy, status
+        )
+
+    async def _on_openshift(self) -> bool:
+        """Say whether this cluster gives each namespace users of its own; raise `APIError`."""
+        try:
+            await self._raw.kinds("security.openshift.io/v1")
+        except NotThereError:
+            return False
+        return True
 
     def policies(self) -> AsyncIterator[dict[str, Any]]:
         """Yield all policies that this operator sees, as they are now."""

@@ -96,7 +96,11 @@ class CollectionCourse:
             if window is not None:
                 await self._told.fail(collection, _pruned_meanwhile(window))
                 return
-        await self._collector.start_job(policy, collection, body)
+        order, standing = None, self._told.policy
+        if policy.collection.prunes_storage and collection.mode is CollectionMode.RUN and standing is not None:
+            order = await self._world.storage_order(policy, standing.status)
+            await self._told.ordered(collection, order)
+        await self._collector.start_job(policy, collection, body, order)
         _log.info("the Job is created", extra={"policy": self._name, "collection": collection.id})
         await self._told.show(collection, Step.COLLECTING, "the Job")
 

@@ -7,6 +7,7 @@ from registry_cleanup.domain.collecting import Known
 from registry_cleanup.domain.collection import CollectionMode, CollectionPhase, Measures, Step
 from registry_cleanup.domain.news import News
 from registry_cleanup.kube.collecting import told
+from registry_cleanup.kube.collecting.job import StorageOrder
 from registry_cleanup.kube.status import CollectionStatus, parse_time
 from registry_cleanup.ports import Clock
 from registry_cleanup.standing import Notify, Standing
@@ -79,6 +80,10 @@ class CollectionStanding:
             since = parse_time(last.frozen_since) or self._clock.now()
         step = step or last.step or Step.FREEZING
         await self.write(told.stepped(last, step, message, measures=measures, failure=failure, frozen_since=since))
+
+    async def ordered(self, collection: Collection, order: StorageOrder) -> None:
+        """Show what is pruned in the storage, before anything of it is."""
+        await self.write(told.ordered(self.status, order, collection.deadline))
 
     async def fail(self, collection: Collection, failure: str) -> None:
         """Show why a collection fails; it goes on until all is restored."""

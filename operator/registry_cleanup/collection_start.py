@@ -12,8 +12,9 @@ from registry_cleanup.collector import Collector, InUseError, ObstacleError
 from registry_cleanup.domain.collecting import Answer
 from registry_cleanup.domain.collection import IMAGE_PRUNER, CollectionMode, WorkloadName
 from registry_cleanup.doors import Doors, registry_key
+from registry_cleanup.kube.collecting.job import StorageOrder
 from registry_cleanup.kube.spec import ParsedPolicy
-from registry_cleanup.kube.status import parse_time
+from registry_cleanup.kube.status import PolicyStatus, parse_time
 from registry_cleanup.ports import Clock
 from registry_cleanup.pruner_course import PrunerCourse
 from registry_cleanup.undo_windows import UndoWindow
@@ -35,6 +36,9 @@ class World(Protocol):
     @property
     def pruner_course(self) -> PrunerCourse | None:
         """Who leads the collections of OpenShift's registry; None where no cluster is at hand."""
+
+    async def storage_order(self, policy: ParsedPolicy, status: PolicyStatus) -> StorageOrder:
+        """Return what a collection does in the storage of a registry that deletes nothing; raise `APIError`."""
 
     def parse(self, body: Mapping[str, Any]) -> ParsedPolicy:
         """Return the policy of a resource; raise `InvalidSpecError`."""
@@ -112,6 +116,7 @@ class CollectionStart:
             await self._collector.prepare(policy, policy.collection, mode)
         if mode is not CollectionMode.RUN:
             return
+        self._trash_may_go()
         registry = registry_key(policy.registry.url)
         if not self._door.waits:
             await self._windows_have_passed(policy, runs_count=False)
@@ -127,6 +132,17 @@ class CollectionStart:
         workload = policy.collection.workload
         if workload is not None and not self._door.begin(registry, policy.namespace, workload):
             raise ObstacleError("it begins once another policy's collection of this registry is through")
+
+    def _trash_may_go(self) -> None:
+        """Raise `ObstacleError` while what was pruned in the storage can be restored."""
+        pruned = self._told.status.storage
+        until = parse_time(pruned.until) if pruned is not None else None
+        if pruned is not None and until is not None and until > self._world.clock.now():
+            raise ObstacleError(
+                f"what was pruned in the storage by the plan of run {pruned.run} can be restored until {pruned.until} "
+                f"(undo.window); or empty the trash now: registry-cleanup storage empty-trash --run {pruned.run}",
+                until=until,
+            )
 
     async def _takes_changes(self, policy: ParsedPolicy) -> None:
         """Raise `ObstacleError` unless the registry says that it takes changes."""

@@ -364,15 +364,16 @@ class CollectionTask:
 
     async def _finish(self, end: Finish, collection: Collection, policy: ParsedPolicy | None) -> None:
         now = self._now()
-        took = now - collection.start
-        message = told.end_message(collection.mode, end, took)
-        extra = {"policy": self._name, "collection": collection.id, "seconds": int(took.total_seconds())}
-        _log.log(logging.INFO if end.failure is None else logging.WARNING, "collection: %s", message, extra=extra)
         schedule = policy.collection.schedule if policy is not None else None
         next_time = None
         if policy is not None and schedule is not None and not policy.suspend:
             next_time = Timetable(schedule, policy.uid, self._jitter).next_start(now)
-        await self._told.write(told.finished(self._told.status, collection.mode, end, now, next_time))
+        ended = told.finished(self._told.status, collection.mode, end, now, next_time)
+        message = ended.message or ""
+        seconds = int((now - collection.start).total_seconds())
+        extra = {"policy": self._name, "collection": collection.id, "seconds": seconds}
+        _log.log(logging.INFO if end.failure is None else logging.WARNING, "collection: %s", message, extra=extra)
+        await self._told.write(ended)
         # Whatever comes of the Event, it is over: what is done twice would freeze the registry again.
         self._collection = self._left_by = None
         self._door.leave()

@@ -13,7 +13,7 @@ from registry_cleanup.domain.collection import CollectionMode, CollectionRules, 
 from registry_cleanup.doors import registry_key
 from registry_cleanup.kube.api import NotThereError
 from registry_cleanup.kube.collecting.api import ROLE, CollectionAPI
-from registry_cleanup.kube.collecting.job import job_document, job_of
+from registry_cleanup.kube.collecting.job import StorageOrder, job_document, job_of
 from registry_cleanup.kube.collecting.mark import MARK_ANNOTATION, DamagedMarkError, mark_of
 from registry_cleanup.kube.collecting.sharing import intruder_of
 from registry_cleanup.kube.collecting.storage import (
@@ -366,7 +366,9 @@ class Collector:
         await self.api.patch_workload(collection.namespace, collection.workload, freeze(body, mark))
         self._marks[collection.id] = mark
 
-    async def start_job(self, policy: ParsedPolicy, collection: Collection, body: Mapping[str, Any]) -> None:
+    async def start_job(
+        self, policy: ParsedPolicy, collection: Collection, body: Mapping[str, Any], order: StorageOrder | None
+    ) -> None:
         """Create the Job; raise `UnfitWorkloadError`, or `ConflictError` where it is there."""
         place = await self._place(policy, policy.collection, collection.workload, body)
         left = collection.deadline - self._clock.now()
@@ -375,7 +377,7 @@ class Collector:
             raise UnfitWorkloadError("the operator does not know its own image any more")
         seconds = max(int(left.total_seconds()), 1)
         document = job_document(
-            policy, collection.id, collection.mode, collection.workload, body, place, image, seconds
+            policy, collection.id, collection.mode, collection.workload, body, place, image, seconds, order
         )
         await self.api.create_job(collection.namespace, document)
 

@@ -162,8 +162,10 @@ class UndoWindows:
 
 
 def told_until(status: PolicyStatus) -> datetime | None:
-    """Return until when people are told that what a policy pruned can be undone, whatever its spec says by now."""
-    return None if status.undo is None else parse_time(status.undo.until)
+    """Return until when people are told that what a policy pruned can be put back, whatever its spec says by now."""
+    storage = status.collection.storage if status.collection is not None else None
+    told = [each.until for each in (status.undo, storage) if each is not None]
+    return max((until for text in told if (until := parse_time(text)) is not None), default=None)
 
 
 def _window(

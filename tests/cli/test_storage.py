@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from registry_cleanup.domain.in_use import InUse
+from registry_cleanup.domain.written_use import write_use
 from tests.support.command import run
 from tests.support.storages import files_below
 from tests.support.stored import APP, HandStorage, fill, report_of
@@ -159,3 +161,79 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) ->
     for command in ("restore", "empty-trash"):
         code, _, err = _storage(tmp_path, command, "--run", "two")
         assert (code, "no run two; there are: one" in err) == (USAGE, True)
+
+
+# For the Job of a collection
+
+
+def _told(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def test_a_termination_log_gets_the_result_and_what_stays_is_no_error(storage: HandStorage, tmp_path: Path) -> None:
+    plan, log = _file(tmp_path, _report(tmp_path)), tmp_path / "log"
+    storage.link(storage.tag_folder(APP, "old-1") / "current", storage.image(APP, "moved"))
+    code, _, err = _storage(tmp_path, "prune", "--plan", plan, "--offline", "--run", "one", "--termination-log", log)
+    assert code == DONE, err
+    told = _told(log)
+    assert (told["run"], told["tags"] + told["stayed"]) == ("one", 5)
+    assert told["stayed"] > 0
+    assert "failure" not in told
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [({"unapproved": 3}, "wait for approval"), ({"plan": "b" * 64}, "changed")],
+)
+def test_a_termination_log_gets_what_went_wrong(
+    storage: HandStorage, tmp_path: Path, head: Mapping[str, Any], says: str
+) -> None:
+    plan, log = _file(tmp_path, _report(tmp_path, **head)), tmp_path / "log"
+    before = files_below(storage.root / "docker")
+    code, _, err = _storage(tmp_path, "prune", "--plan", plan, "--offline", "--termination-log", log)
+    assert (code, says in err) == (DONE, True)
+    assert says in _told(log)["failure"]
+    assert files_below(storage.root / "docker") == before
+
+
+def test_a_result_that_nobody_can_be_told_is_an_error(storage: HandStorage, tmp_path: Path) -> None:
+    plan = _file(tmp_path, _report(tmp_path))
+    code, _, err = _storage(tmp_path, "prune", "--plan", plan, "--offline", "--termination-log", tmp_path / "no/log")
+    assert (code, "cannot be written" in err) == (FAILED, True)
+    assert storage.tags() == {"kept"}
+
+
+def test_what_is_in_use_by_now_stays_and_is_told(storage: HandStorage, tmp_path: Path) -> None:
+    plan, use = _file(tmp_path, _report(tmp_path)), tmp_path / "in-use.gz"
+    use.write_bytes(gzip.compress(write_use(InUse(tags=frozenset({(APP, "old-1")})), [APP]).encode()))
+    code, out, _ = _storage(tmp_path, "prune", "--plan", plan, "--offline", "--in-use", use)
+    assert code == PARTIAL
+    assert any(line.startswith("  NowInUse       old-1") for line in out.splitlines())
+    assert "old-1" in storage.tags()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x1f\x8bbroken", None])
+def test_what_does_not_say_what_is_in_use_is_refused(
+    storage: HandStorage, tmp_path: Path, content: bytes | None
+) -> None:
+    use = tmp_path / "in-use"
+    if content is not None:
+        use.write_bytes(content)
+    code, _, err = _storage(
+        tmp_path, "prune", "--plan", _file(tmp_path, _report(tmp_path)), "--offline", "--in-use", use
+    )
+    assert (code, "in-use" in err) == (USAGE, True)
+    assert "old-1" in storage.tags()
+
+
+@pytest.mark.usefixtures("storage")
+def test_the_trash_of_one_policy_is_emptied_and_that_of_others_left(tmp_path: Path) -> None:
+    lines = _report(tmp_path)
+    assert _storage(tmp_path, "prune", "--plan", _file(tmp_path, lines), "--offline", "--run", "one")[0] == DONE
+    _storage(tmp_path, "empty-trash", "--older-than", "0s", "--policy", "another")
+    assert _storage(tmp_path, "list-trash")[1].startswith("one")
+    _storage(tmp_path, "empty-trash", "--older-than", "1d", "--policy", lines[0]["policy"])
+    assert _storage(tmp_path, "list-trash")[1].startswith("one")
+    assert _storage(tmp_path, "empty-trash", "--older-than", "0s", "--policy", lines[0]["policy"])[0] == DONE
+    assert _storage(tmp_path, "list-trash")[1] == "The trash is empty.\n"

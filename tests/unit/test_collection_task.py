@@ -19,9 +19,11 @@ from registry_cleanup.domain.collecting import Answer
 from registry_cleanup.domain.collection import Mark, Strategy, WorkloadName
 from registry_cleanup.doors import Doors, registry_key
 from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, RefusedError
+from registry_cleanup.kube.collecting.job import PRUNE, StorageOrder
 from registry_cleanup.kube.collecting.mark import MARK_ANNOTATION, MARK_LABEL, mark_of, mark_text
 from registry_cleanup.kube.collecting.workload import READ_ONLY_VARIABLE, freeze
 from registry_cleanup.kube.spec import COLLECT_ANNOTATION, ParsedPolicy, parse_policy
+from registry_cleanup.kube.status import PolicyStatus
 from registry_cleanup.standing import Standing
 from registry_cleanup.telemetry.metrics import Metrics
 from registry_cleanup.undo_windows import UndoWindow
@@ -86,6 +88,7 @@ class _World:
     ask: Callable[[ParsedPolicy], Awaitable[Answer]] | None = None
     doubts: str | None = None
     only_reports: bool = False
+    order: StorageOrder = field(default_factory=lambda: StorageOrder(None, None, timedelta(0), "nothing is planned"))
     told_none: bool = False  # of the marks that there are: the list is by label
     events: list[str] = field(default_factory=list)
     standing: Standing | None = None
@@ -109,6 +112,10 @@ class _World:
 
     async def undo_window_since(self, _: ParsedPolicy, __: datetime) -> UndoWindow | None:
         return self.meanwhile
+
+    async def storage_order(self, _: ParsedPolicy, __: PolicyStatus) -> StorageOrder:
+        self.cluster.writing("order")
+        return self.order
 
     async def _ask(self, policy: ParsedPolicy) -> Answer:
         if self.ask is not None:
@@ -240,13 +247,15 @@ def _dead(_: str) -> None:
     raise KilledError
 
 
+@pytest.mark.parametrize("prunes", [False, True])
 @pytest.mark.parametrize("strategy", ["ReadOnly", "Offline"])
 async def test_an_operator_that_is_killed_at_any_write_leaves_what_the_next_one_brings_to_its_end(
-    strategy: str,
+    strategy: str, prunes: bool
 ) -> None:
     write, kills = 1, 0
     while True:
         world = _World(ClusterOfOne(deployment(replicas=2)), _body(strategy))
+        world.body["spec"]["garbageCollection"]["pruneStorage"] = prunes
         before = copy.deepcopy(world.cluster.body)
         assert before is not None
         if not await _killed_at(world, write):
@@ -396,6 +405,50 @@ async def test_it_waits_for_the_window_of_undo_and_says_until_when_without_keepi
     task.observe()
     await _ended(world, task)
     assert world.told["phase"] == "Succeeded"
+
+
+async def test_it_waits_for_what_can_be_put_back_into_the_storage() -> None:
+    world = _World(ClusterOfOne(deployment()))
+    storage = {"run": "run-1", "until": "2026-06-15T14:00:00Z", "tagsPruned": 3}
+    world.status["collection"] = {"id": "c0", "phase": "Succeeded", "storage": storage}
+    task = await world.start()
+    await _until(task, lambda: world.told.get("phase") == "Waiting")
+    assert world.told["nextTime"] == "2026-06-15T14:00:00Z"
+    assert "run-1 can be restored until 2026-06-15T14:00:00Z" in world.told["message"]
+    assert world.cluster.job_body is None
+    assert not world.doors.is_shut(_REGISTRY)
+    world.clock.move(timedelta(hours=2))
+    task.observe()
+    await _ended(world, task)
+    assert world.told["phase"] == "Succeeded"
+
+
+def _containers(world: _World) -> list[str]:
+    assert world.cluster.job_body is not None
+    pod = world.cluster.job_body["spec"]["template"]["spec"]
+    return [each["name"] for each in [*pod["initContainers"], *pod["containers"]]]
+
+
+async def test_nothing_is_ordered_in_the_storage_unless_the_policy_wants_it() -> None:
+    world = _World(ClusterOfOne(deployment()), order=StorageOrder("plan", "run-1", timedelta(0)))
+    await _ended(world, await world.start())
+    assert PRUNE not in _containers(world)
+    assert "storage" not in world.told
+
+
+async def test_what_is_ordered_in_the_storage_is_told_before_its_job_is_there() -> None:
+    world = _World(ClusterOfOne(deployment()), order=StorageOrder("plan", "run-1", timedelta(0)))
+    world.body["spec"]["garbageCollection"]["pruneStorage"] = True
+    told: list[object] = []
+
+    def writing(what: str) -> None:
+        if what == "create":
+            told.append(world.told.get("storage", {}).get("run"))
+
+    world.cluster.writing = writing
+    await _ended(world, await world.start())
+    assert told == ["run-1"]
+    assert PRUNE in _containers(world)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,14 @@ async def _last(
     return await windows.last_at(parse_policy(bodies[0]), pruned, NOW)
 
 
+async def test_what_another_policy_pruned_in_the_storage_can_be_put_back_until_its_status_says_so() -> None:
+    theirs = _body("theirs", None)
+    theirs["status"]["collection"] = {"storage": {"run": "run-1", "until": "2026-06-18T12:00:00Z"}}
+    found = await _last(_body("mine", None), theirs)
+    assert found is not None
+    assert (found.policy, found.until) == ("team/theirs", datetime(2026, 6, 18, 12, tzinfo=UTC))
+
+
 async def test_the_window_that_ends_last_of_all_policies_at_the_registry_counts() -> None:
     found = await _last(
         _body("mine", "2026-06-10T12:00:00Z"),

@@ -220,8 +220,10 @@ def next_action(seen: Seen) -> Action:
         return _safely(seen, Restore(failure=failure, restart=began and not workload.frozen))
     if seen.job is None:
         return _freezing(seen, workload, workload.mark)
-    if seen.job.measures is not None:
-        return _safely(seen, Restore(seen.job.measures))
+    if (measures := seen.job.measures) is not None:
+        # What was collected is; that the storage could not be pruned is told besides.
+        failure = measures.pruned.failure if measures.pruned is not None else None
+        return _safely(seen, Restore(measures, failure and f"pruning in the storage failed: {failure}"))
     return Await(Step.COLLECTING, "the Job")
 
 

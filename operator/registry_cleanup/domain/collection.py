@@ -77,6 +77,7 @@ class CollectionRules:
         volume: of its pods, that holds the storage; None where there is just one that can be it.
         timeout: how long the registry may be kept from changing.
         request: the value of the annotation that asks for one at once, if the policy bears it.
+        prunes_storage: whether what the registry itself does not delete is pruned in its storage.
     """
 
     mode: CollectionMode
@@ -86,6 +87,7 @@ class CollectionRules:
     volume: str | None
     timeout: timedelta
     request: str | None = None
+    prunes_storage: bool = False
 
 
 NO_COLLECTION = CollectionRules(CollectionMode.NONE, None, None, Strategy.READ_ONLY, None, timedelta(hours=1))
@@ -141,6 +143,25 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class StoragePruned:
+    """What the Job of a collection took out of the storage, where the registry deletes nothing.
+
+    Attributes:
+        run: by which it can be restored; None where nothing was moved.
+        tags: that are in the trash.
+        manifests: that went with them.
+        stayed: planned tags that stay, whatever keeps them.
+        failure: what ended it early.
+    """
+
+    run: str | None = None
+    tags: int = 0
+    manifests: int = 0
+    stayed: int = 0
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Measures:
     """What the Job of a collection measured.
 
@@ -149,12 +170,14 @@ class Measures:
         blobs_before: how many there were.
         bytes_after: the same afterwards; with a report what would be left.
         blobs_after: the same.
+        pruned: what was pruned in the storage; None where nothing was to be.
     """
 
     bytes_before: int
     blobs_before: int
     bytes_after: int
     blobs_after: int
+    pruned: StoragePruned | None = None
 
     @property
     def freed(self) -> int:

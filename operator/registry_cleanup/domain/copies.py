@@ -92,6 +92,11 @@ class CopiedManifest:
         return next(_digests([self._json().get("subject")]), None)
 
     @property
+    def config(self) -> Digest | None:
+        """The config that it names, if it is an image."""
+        return next(_digests([self._json().get("config")]), None)
+
+    @property
     def blobs(self) -> tuple[Digest, ...]:
         """The config and layers that it names, but for those that are somewhere else, each once."""
         body = self._json()

@@ -14,10 +14,12 @@ from typing import NamedTuple
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.copies import CopiedManifest
 from registry_cleanup.domain.deletion import Outcome
-from registry_cleanup.domain.inventory import Format, Manifest
+from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
+from registry_cleanup.domain.inventory import Format, Inventory, Manifest
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.reference import Digest, referrer_subject
 from registry_cleanup.domain.structure import descendants
+from registry_cleanup.domain.usage import stands_for, unfound_images, used_digests
 from registry_cleanup.domain.verdict import KeepReason, Verdict
 from registry_cleanup.domain.written_plan import PlannedRepository, PlannedTag
 
@@ -78,11 +80,32 @@ def facts_of(manifest: CopiedManifest) -> Manifest:
     """Return what decisions need to know of a stored manifest; whatever lists others counts as an index."""
     children = manifest.children
     format_ = Format.INDEX if children else Format.IMAGE if manifest.blobs else Format.UNKNOWN
-    return Manifest(manifest.digest, format_, children=children, subject=manifest.subject)
+    return Manifest(manifest.digest, format_, children=children, subject=manifest.subject, config=manifest.config)
+
+
+class UnfoundImageError(Exception):
+    """An image runs under the repository's name that is nowhere in it, so nobody knows what it is of."""
+
+
+def used_tags(stored: StoredRepository, in_use: InUse) -> frozenset[str]:
+    """Return the tags of a repository that are used, by name or by what they stand for; raise `UnfoundImageError`."""
+    if in_use == NOTHING_IN_USE:
+        return frozenset()
+    tags = {tag: digest for tag, digest in stored.tags.items() if digest is not None}
+    inventory = Inventory(stored.name, tags, manifests=stored.manifests)
+    if unfound := unfound_images(inventory, in_use):
+        raise UnfoundImageError(f"image {min(unfound)} runs under its name, and is not found in it")
+    digests, named = used_digests(inventory, in_use), in_use.at(stored.name)
+    return frozenset(tag for tag in tags if named.uses_tag(tag) or not digests.isdisjoint(stands_for(inventory, tag)))
 
 
 def plan_storage(
-    stored: StoredRepository, planned: PlannedRepository, unit: DeletionUnit | None, *, deletes_untagged: bool
+    stored: StoredRepository,
+    planned: PlannedRepository,
+    unit: DeletionUnit | None,
+    *,
+    deletes_untagged: bool,
+    used: AbstractSet[str] = frozenset(),
 ) -> StoragePlan:
     """Say which links of a repository go.
 
@@ -91,8 +114,9 @@ def plan_storage(
         planned: what should go.
         unit: what the plan reckons with. Where it does not say, siblings stay together, and no manifest goes.
         deletes_untagged: whether manifests that are left without a name go too.
+        used: tags that are in use by now; they stay, with what they stand for.
     """
-    ends = {tag: _end(stored, tag, wanted) for tag, wanted in planned.tags.items()}
+    ends = {tag: _end(stored, tag, wanted, used) for tag, wanted in planned.tags.items()}
     going = {tag for tag, why in ends.items() if why == Outcome.PRUNED}
     # Where one tag of a digest has moved, somebody works with it: the others stay with it.
     disturbed = {planned.tags[tag].digest for tag, why in ends.items() if why == Outcome.MOVED}
@@ -106,10 +130,12 @@ def plan_storage(
     return StoragePlan(stored.name, links, tuple(TagEnd(tag, planned.tags[tag].digest, ends[tag]) for tag in ends))
 
 
-def _end(stored: StoredRepository, tag: str, wanted: PlannedTag) -> str:
+def _end(stored: StoredRepository, tag: str, wanted: PlannedTag, used: AbstractSet[str]) -> str:
     """Say what becomes of a tag by itself: `Pruned` if it goes."""
     if wanted.spared is not None:
         return wanted.spared
+    if tag in used:
+        return Outcome.NOW_IN_USE.value
     if tag not in stored.tags:
         moved = stored.trashed_tags.get(tag) == wanted.digest
         return Outcome.PRUNED.value if moved else Outcome.ALREADY_GONE.value

@@ -177,6 +177,9 @@ _RULES: Mapping[str, Callable[[Any], Places]] = {
     "!has(self.mode) || self.mode == 'None' || has(self.schedule)": lambda collection: _at(
         _collects(collection) and "schedule" not in collection
     ),
+    "!has(self.pruneStorage) || !self.pruneStorage || has(self.workloadRef)": lambda collection: _at(
+        collection.get("pruneStorage") is True and "workloadRef" not in collection
+    ),
     "!has(self.garbageCollection) || !has(self.garbageCollection.mode) || self.garbageCollection.mode == 'None' || "
     "has(self.garbageCollection.workloadRef) || (has(self.registry.type) && self.registry.type == 'OpenShift')": (
         lambda spec: _at(

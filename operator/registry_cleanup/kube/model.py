@@ -232,11 +232,17 @@ class GarbageCollectionSpec(Model):
     strategy: Literal["ReadOnly", "Offline"] = "ReadOnly"
     volume: str | None = Field(default=None, min_length=1)
     timeout: DurationText = "1h"
+    prune_storage: bool = False
 
     @model_validator(mode="after")
     def _has_a_time(self) -> Self:
         if self.mode != "None" and self.schedule is None:
             raise FieldError(".schedule", "is needed with mode Report or Run; write when to collect, such as 0 4 * * 0")
+        if self.prune_storage and self.workload_ref is None:
+            raise FieldError(
+                ".pruneStorage",
+                "needs workloadRef: only the storage of a Distribution registry of this namespace can be pruned",
+            )
         return self
 
 

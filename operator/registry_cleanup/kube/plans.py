@@ -100,6 +100,12 @@ class ConfigMapPlans(PlanStore):
             await self._maps.write(name, {REPORT_KEY: content}, {})
         return ReportReference(name, REPORT_KEY, cut)
 
+    async def last_report(self) -> bytes | None:
+        """Return the report that was written last; None where there is none, or it is damaged. May raise `RunError`."""
+        async with self._maps.explained():
+            found = await self._maps.get(self._maps.name("report"))
+        return (None if found is None else binary(found, REPORT_KEY)) or None
+
     def _part(self, number: int) -> str:
         return self._maps.name(f"plan-{number}")
 

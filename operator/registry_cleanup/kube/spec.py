@@ -209,6 +209,7 @@ def _collection(spec: PolicySpec, request: str | None) -> CollectionRules:
         rules.volume,
         parse_duration(rules.timeout),
         request,
+        rules.prune_storage,
     )
 
 

@@ -164,6 +164,17 @@ class InUseStatus(Model):
     scan_time: str
 
 
+class StoragePruningStatus(Model):
+    """`status.collection.storage`."""
+
+    run: str | None = None
+    until: str | None = None
+    tags_pruned: int | None = None
+    manifests_pruned: int | None = None
+    tags_stayed: int | None = None
+    message: str | None = None
+
+
 class CollectionStatus(Model):
     """`status.collection`."""
 
@@ -188,6 +199,7 @@ class CollectionStatus(Model):
     failure: str | None = None
     frozen_since: str | None = None
     message: str | None = None
+    storage: StoragePruningStatus | None = None
 
 
 class UndoStatus(Model):

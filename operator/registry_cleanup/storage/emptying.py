@@ -20,6 +20,7 @@ class TrashedRun:
         run: its ID.
         plan: hash of the plan that was pruned by; None where the journal does not say.
         registry: host and port, as the plan has it.
+        policy: UID of the policy whose plan it was; None where the journal does not say.
         pruned_at: when that was; None where nobody knows.
         restored_at: when anything of it was last put back.
         tags: that are there.
@@ -30,6 +31,7 @@ class TrashedRun:
     run: str
     plan: str | None = None
     registry: str | None = None
+    policy: str | None = None
     pruned_at: datetime | None = None
     restored_at: datetime | None = None
     tags: int = 0
@@ -48,7 +50,9 @@ def occupied(tree: Tree) -> list[str]:
     return [run for run in runs(tree) if (look := _look(tree, run)).damaged or look.tags or look.manifests]
 
 
-def empty(tree: Tree, run: str | None, older_than: timedelta | None, now: datetime) -> list[TrashedRun]:
+def empty(
+    tree: Tree, run: str | None, older_than: timedelta | None, now: datetime, policy: str | None = None
+) -> list[TrashedRun]:
     """Delete what is in the trash, and return what that was.
 
     Args:
@@ -56,6 +60,7 @@ def empty(tree: Tree, run: str | None, older_than: timedelta | None, now: dateti
         run: only this one; None for all.
         older_than: only those pruned longer ago; of which nobody knows when, only if it is None. None for any age.
         now: the instant.
+        policy: only what was pruned by plans of the policy with this UID; None for all.
 
     Raises:
         StorageError: there is no such run, or the volume refuses; what was begun is finished by the next time.
@@ -67,7 +72,7 @@ def empty(tree: Tree, run: str | None, older_than: timedelta | None, now: dateti
         if run is not None and run not in (*there, *finished):
             raise TrashError(f"the trash has no run {run}; there are: {', '.join(there) or 'none'}")
         found = [_look(tree, each) for each in there if run in (None, each)]
-        chosen = [each for each in found if _is_old(each, older_than, now)]
+        chosen = [each for each in found if _is_old(each, older_than, now) and policy in (None, each.policy)]
         for each in chosen:
             Trash(tree, each.run).empty()
     return chosen
@@ -86,7 +91,16 @@ def _look(tree: Tree, run: str) -> TrashedRun:
         tags, manifests = (sum(numbers) for numbers in zip(*_counts(trash), strict=True))
     except (StorageError, ValueError, LookupError) as error:
         return TrashedRun(run, damaged=str(error))
-    return TrashedRun(run, journal.plan, journal.registry, journal.pruned_at, journal.restored_at, tags, manifests)
+    return TrashedRun(
+        run,
+        journal.plan,
+        journal.registry,
+        journal.policy,
+        journal.pruned_at,
+        journal.restored_at,
+        tags,
+        manifests,
+    )
 
 
 def _counts(trash: Trash) -> Iterator[tuple[int, int]]:

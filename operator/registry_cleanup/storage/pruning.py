@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from registry_cleanup.domain.deletion import Outcome
-from registry_cleanup.domain.stored import Link, StoragePlan, StoredRepository, TagEnd, facts_of, plan_storage
+from registry_cleanup.domain.in_use import NOTHING_IN_USE, InUse
+from registry_cleanup.domain.stored import (
+    Link,
+    StoragePlan,
+    StoredRepository,
+    TagEnd,
+    UnfoundImageError,
+    facts_of,
+    plan_storage,
+    used_tags,
+)
 from registry_cleanup.domain.written_plan import PlannedRepository, WrittenPlan
 from registry_cleanup.storage import layout
 from registry_cleanup.storage.errors import (
@@ -69,7 +79,14 @@ class Pruned:
         return sum(each.manifests for each in self.repositories)
 
 
-def prune(tree: Tree, plan: WrittenPlan, run: str, now: datetime, frozen: Callable[[], None]) -> Pruned:
+def prune(
+    tree: Tree,
+    plan: WrittenPlan,
+    run: str,
+    now: datetime,
+    frozen: Callable[[], None],
+    in_use: InUse = NOTHING_IN_USE,
+) -> Pruned:
     """Move what goes by `plan` to the trash of `run`.
 
     All is read, and the journal is written, before the first link is moved.
@@ -80,6 +97,7 @@ def prune(tree: Tree, plan: WrittenPlan, run: str, now: datetime, frozen: Callab
         run: names the trash.
         now: the instant.
         frozen: raises `WritableError` where the registry may change the storage; asked before each repository.
+        in_use: what is in use by now, besides what the plan knew of; it stays.
 
     Raises:
         StorageError: nothing was moved.
@@ -93,7 +111,7 @@ def prune(tree: Tree, plan: WrittenPlan, run: str, now: datetime, frozen: Callab
         if plan.repositories and not known:
             raise UnknownLayoutError(f"{tree.path} holds no repository that the plan is about: is it another's?")
         done = Pruned(run, [_gone(each) for each in plan.repositories if each not in known])
-        plans = [found for each in known if (found := _planned(tree, trash, plan, each, done)) is not None]
+        plans = [found for each in known if (found := _planned(tree, trash, plan, each, done, in_use)) is not None]
         if links := [link for each in plans for link in each.links]:
             trash.begin(plan, links, now)
         try:
@@ -118,15 +136,16 @@ def _check_trash(trash: Trash, plan: WrittenPlan) -> None:
 
 
 def _planned(
-    tree: Tree, trash: Trash, plan: WrittenPlan, wanted: PlannedRepository, done: Pruned
+    tree: Tree, trash: Trash, plan: WrittenPlan, wanted: PlannedRepository, done: Pruned, in_use: InUse
 ) -> StoragePlan | None:
     """Return what is to be moved in a repository; None where it cannot be read whole, which is noted."""
     try:
         stored = read_repository(tree, wanted.name, trash)
-    except DoubtError as doubt:
+        used = used_tags(stored, in_use)
+    except (DoubtError, UnfoundImageError) as doubt:
         done.repositories.append(PrunedRepository(wanted.name, doubt=str(doubt)))
         return None
-    return plan_storage(stored, wanted, plan.unit, deletes_untagged=plan.deletes_untagged)
+    return plan_storage(stored, wanted, plan.unit, deletes_untagged=plan.deletes_untagged, used=used)
 
 
 def read_repository(tree: Tree, name: str, trash: Trash) -> StoredRepository:

@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -47,12 +47,14 @@ class Journal:
     Attributes:
         plan: hash of the plan that was pruned by; None where nothing whole was written.
         registry: host and port, as the plan has it.
+        policy: UID of the policy whose plan it was.
         pruned_at: when the last attempt began.
         restored_at: when anything of it was last put back; None where nothing was.
     """
 
     plan: str | None = None
     registry: str | None = None
+    policy: str | None = None
     pruned_at: datetime | None = None
     restored_at: datetime | None = None
 
@@ -99,9 +101,9 @@ class Trash:
             match line.get("type"):
                 case "run":
                     _check_version(line)
-                    found = Journal(line["plan"], line["registry"], _time(line), found.restored_at)
+                    found = Journal(line["plan"], line["registry"], line["policy"], _time(line), found.restored_at)
                 case "restored":
-                    found = Journal(found.plan, found.registry, found.pruned_at, _time(line))
+                    found = replace(found, restored_at=_time(line))
                 case _:
                     pass  # what was to be moved is here by now, or was not
         if found.plan is None and any(self.tags(each) or self.revisions(each) for each in self.repositories()):

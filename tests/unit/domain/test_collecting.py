@@ -25,7 +25,7 @@ from registry_cleanup.domain.collecting import (
     next_action,
     next_report_action,
 )
-from registry_cleanup.domain.collection import Mark, Measures, Step, Strategy, WorkloadName
+from registry_cleanup.domain.collection import Mark, Measures, Step, StoragePruned, Strategy, WorkloadName
 from tests.support.builders import NOW
 
 _NAME = WorkloadName("Deployment", "registry")
@@ -279,3 +279,11 @@ def test_nothing_is_collected_from_what_is_not_frozen(seen: Seen) -> None:
 def test_nothing_ends_with_a_mark_left(seen: Seen) -> None:
     if isinstance(next_action(seen), Finish):
         assert seen.workload is None or seen.workload.mark is None
+
+
+def test_what_was_collected_counts_and_what_kept_the_storage_from_being_pruned_is_told() -> None:
+    measures = replace(_MEASURES, pruned=StoragePruned(failure="the volume is full"))
+    done = next_action(_seen(_READ_ONLY, _COLLECTING, replace(_SUCCEEDED, measures=measures)))
+    assert done == Restore(measures, "pruning in the storage failed: the volume is full")
+    pruned = replace(_MEASURES, pruned=StoragePruned("run", 3, 3, 0))
+    assert next_action(_seen(_READ_ONLY, _COLLECTING, replace(_SUCCEEDED, measures=pruned))) == Restore(pruned)

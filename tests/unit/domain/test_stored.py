@@ -5,9 +5,16 @@ from collections.abc import Collection, Mapping
 import pytest
 
 from registry_cleanup.domain.closure import DeletionUnit
+from registry_cleanup.domain.in_use import ALL_TAGS, NOTHING_IN_USE, InUse
 from registry_cleanup.domain.inventory import Manifest
-from registry_cleanup.domain.reference import Digest
-from registry_cleanup.domain.stored import StoragePlan, StoredRepository, plan_storage
+from registry_cleanup.domain.reference import Digest, subject_key
+from registry_cleanup.domain.stored import (
+    StoragePlan,
+    StoredRepository,
+    UnfoundImageError,
+    plan_storage,
+    used_tags,
+)
 from registry_cleanup.domain.written_plan import PlannedRepository, PlannedTag
 from tests.support.builders import digest, image, index, referrer_tag
 
@@ -179,3 +186,57 @@ def test_a_repeated_run_moves_what_is_left_and_no_more() -> None:
 def test_a_tag_that_was_pushed_again_since_it_went_stays() -> None:
     found = plan(stored({"old": "a"}, trashed={"old": "a"}), planned({"old": "a"}))
     assert (found.links, ends(found)) == ((), {"old": "Moved"})
+
+
+# What is in use by now
+
+
+def _used(tags_: Collection[str] = (), digests: Collection[Digest] = (), **more: object) -> InUse:
+    return InUse(frozenset(digests), frozenset((NAME, tag) for tag in tags_), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "in_use",
+    [
+        _used(["old"]),
+        _used(digests=[digest("i")]),
+        _used(digests=[digest("child")]),
+        _used(digests=[digest("config of child")]),
+    ],
+)
+def test_what_came_in_use_since_the_plan_was_made_stays_with_its_siblings_and_referrers(in_use: InUse) -> None:
+    signature = referrer_tag("i", ".sig")
+    child = image("child", config="config of child")
+    what = stored({"old": "i", "sibling": "i", signature: "s", "other": "o"}, index("i", ["child"]), child)
+    wanted = planned(
+        {
+            "old": "i",
+            "sibling": "i",
+            signature: PlannedTag(digest("s"), subject_key(digest("i"))),
+            "other": "o",
+        },
+        ["child"],
+    )
+    found = plan_storage(what, wanted, DeletionUnit.DIGEST, deletes_untagged=True, used=used_tags(what, in_use))
+    assert (tags(found), manifests(found)) == (["other"], [digest("o")])
+    assert ends(found)["old"] == "NowInUse"
+
+
+def test_nothing_is_known_where_an_image_runs_that_is_nowhere_in_the_repository() -> None:
+    what = stored({"old": "a"})
+    ids = {digest("elsewhere"): frozenset({NAME})}
+    with pytest.raises(UnfoundImageError, match=digest("elsewhere")):
+        used_tags(what, _used(digests=ids, image_ids=ids))
+
+
+def test_where_nothing_is_in_use_nothing_is_looked_for() -> None:
+    assert used_tags(stored({"old": "a"}), NOTHING_IN_USE) == frozenset()
+
+
+def test_all_tags_stay_where_nobody_can_tell_which_one_is_used() -> None:
+    what = stored({"old": "a", "older": "b"})
+    used = used_tags(what, _used([ALL_TAGS]))
+    found = plan_storage(
+        what, planned({"old": "a", "older": "b"}), DeletionUnit.DIGEST, deletes_untagged=True, used=used
+    )
+    assert (found.links, ends(found)) == ((), {"old": "NowInUse", "older": "NowInUse"})

@@ -253,6 +253,7 @@ _WRONG: list[tuple[str, object, str, str]] = [
     ("garbageCollection", {"mode": "Now"}, "spec.garbageCollection.mode", "'None', 'Report' or 'Run'"),
     ("garbageCollection", _COLLECTION | {"schedule": "x"}, "spec.garbageCollection.schedule", "five fields"),
     ("garbageCollection", _COLLECTION | {"timeout": "0s"}, "spec.garbageCollection.timeout", "more than 0"),
+    ("garbageCollection", {"pruneStorage": True}, "spec.garbageCollection.pruneStorage", "needs workloadRef"),
     ("timeZone", "Mars/Olympus", "spec.timeZone", "write for example 'Europe/Berlin'"),
     ("startingDeadlineSeconds", 60, "spec.startingDeadlineSeconds", "has no meaning without schedule"),
     ("startingDeadlineSeconds", 9, "spec.startingDeadlineSeconds", "greater than or equal to 10"),
@@ -623,6 +624,9 @@ def test_what_is_wanted_of_garbage_collection_becomes_its_rules() -> None:
     assert (rules.mode, rules.strategy, rules.volume) == (CollectionMode.RUN, Strategy.OFFLINE, "data")
     assert rules.workload == WorkloadName("Deployment", "registry")
     assert (rules.timeout, rules.request) == (timedelta(minutes=90), "now")
+    assert rules.prunes_storage is False
+    spec["garbageCollection"] = _COLLECTION | {"pruneStorage": True}
+    assert parse_policy(resource(spec)).collection.prunes_storage is True
     assert rules.schedule is not None
     assert rules.schedule.after(datetime(2026, 6, 14, tzinfo=UTC)) == datetime(2026, 6, 14, 2, tzinfo=UTC)
 

@@ -19,7 +19,8 @@ from registry_cleanup.cli.storage.options import duration, opened, root_option
     help="Only runs that pruned longer ago than this, such as 7d; 0s for all.",
 )
 @click.option("--run", metavar="ID", help="Only this run.")
-def empty_trash(root: Path, older_than: timedelta | None, run: str | None) -> None:
+@click.option("--policy", metavar="UID", help="Only runs of this policy: its metadata.uid.")
+def empty_trash(root: Path, older_than: timedelta | None, run: str | None, policy: str | None) -> None:
     """Delete what is in the trash, for good: from then on it cannot be restored.
 
     It frees next to nothing by itself: the garbage collection that comes after it frees the blobs. Say which runs, with
@@ -34,7 +35,7 @@ def empty_trash(root: Path, older_than: timedelta | None, run: str | None) -> No
     if older_than is None and run is None:
         raise click.UsageError("say which runs: --older-than DURATION (0s for all), --run ID, or both")
     with opened(root) as tree:
-        emptied = empty(tree, run, older_than, SystemClock().now())
+        emptied = empty(tree, run, older_than, SystemClock().now(), policy)
     for each in emptied:
         click.echo(safe(line_of(each)))
     tell(f"{len(emptied)} run{'' if len(emptied) == 1 else 's'} deleted from the trash")

@@ -42,8 +42,6 @@ def measure(root: Path, termination_log: Path | None, eligible: Path | None, unl
     from registry_cleanup.storage.measure import measure as measured
 
     expect_output()
-    if unless_trash:
-        _expect_no_trash(root)
     try:
         found = asdict(measured(root))
         if eligible is not None:
@@ -53,6 +51,9 @@ def measure(root: Path, termination_log: Path | None, eligible: Path | None, unl
         raise CommandError(str(error), code_of(error)) from error
     except OSError as error:
         raise CommandError(f"the storage cannot be measured: {error}", Exit.FAILED) from error
+    if unless_trash:
+        # Last: as little time as possible lies between this look and the collection.
+        _expect_no_trash(root)
     text = json.dumps(found)
     if termination_log is not None:
         try:

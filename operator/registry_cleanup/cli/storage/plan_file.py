@@ -1,4 +1,7 @@
-"""The plan that `storage prune` is given: JSON of `plan` or `report`, or the lines of a full report, packed or not."""
+"""What `storage prune` is given: a plan, and what is in use.
+
+A plan is JSON of `plan` or `report`, or the lines of a full report. Both may be packed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import zlib
 from pathlib import Path
 
 from registry_cleanup.cli.exits import CommandError, Exit
+from registry_cleanup.domain.in_use import InUse
 from registry_cleanup.domain.written_plan import UnreadablePlanError, WrittenPlan, read_document, read_lines
+from registry_cleanup.domain.written_use import UnreadableUseError, read_use
 
 _GZIP = b"\x1f\x8b"
 
@@ -26,6 +31,17 @@ def read_plan(file: Path) -> WrittenPlan:
     except (EOFError, ValueError, RecursionError, zlib.error) as error:
         message = f"{file} holds no plan: it is neither JSON of `plan -o json` or `report -o json` nor a full report"
         raise CommandError(message, Exit.USAGE) from error
+
+
+def read_in_use(file: Path) -> InUse:
+    """Return what a file of the operator's says is in use; raise `CommandError` where it does not."""
+    try:
+        content = file.read_bytes()
+        return read_use(gzip.decompress(content) if content.startswith(_GZIP) else content)
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror or error}", Exit.USAGE) from error
+    except (UnreadableUseError, EOFError, zlib.error) as error:
+        raise CommandError(f"{file} does not say what is in use", Exit.USAGE) from error
 
 
 def _plan(text: bytes) -> WrittenPlan:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
+from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.options import login_options
 from registry_cleanup.cli.storage.options import duration, opened, root_option
 from registry_cleanup.logins.options import LoginOptions
@@ -44,6 +47,18 @@ from registry_cleanup.logins.options import LoginOptions
     callback=duration,
     help="Refuse a plan that is older: what is in use since is not known of it.",
 )
+@click.option(
+    "--in-use",
+    "use_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File in which the operator says what is in use by now; that stays, too.",
+)
+@click.option(
+    "--termination-log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that gets the result as JSON, as a pod's termination message. What stayed or went wrong is told there "
+    "too, and the exit code is 0 for it.",
+)
 @login_options
 def prune(
     root: Path,
@@ -53,6 +68,8 @@ def prune(
     offline: bool,
     approve: str | None,
     most_age: timedelta,
+    use_file: Path | None,
+    termination_log: Path | None,
     login: LoginOptions,
 ) -> None:
     """Move what a plan lets go to a trash folder on the volume.
@@ -72,5 +89,21 @@ def prune(
     if offline == (url is not None):
         raise click.UsageError("say either --registry URL, of a registry that is read-only, or --offline")
     approved = None if approve is None else approve.strip().lower()
-    with opened(root) as tree:
-        sys.exit(do(tree, Call(file, run, url, approved, most_age, login)))
+    call = Call(file, run, url, approved, most_age, login, use_file)
+    if termination_log is None:
+        with opened(root) as tree:
+            sys.exit(do(tree, call).exit)
+    try:
+        with opened(root) as tree:
+            result: Mapping[str, object] = do(tree, call).as_json()
+    except CommandError as error:
+        _leave(termination_log, {"failure": str(error)})
+        raise CommandError(str(error), Exit.DONE) from error
+    _leave(termination_log, result)
+
+
+def _leave(file: Path, result: Mapping[str, object]) -> None:
+    try:
+        file.write_text(json.dumps(result))
+    except OSError as error:
+        raise CommandError(f"the result cannot be written: {error}", Exit.FAILED) from error

@@ -15,11 +15,12 @@ from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.listing.target import read_target
 from registry_cleanup.cli.output.words import count, safe
 from registry_cleanup.cli.storage.options import code_of
-from registry_cleanup.cli.storage.plan_file import read_plan
+from registry_cleanup.cli.storage.plan_file import read_in_use, read_plan
 from registry_cleanup.cli.telling import tell
 from registry_cleanup.cli.working import work
 from registry_cleanup.clock import SystemClock
 from registry_cleanup.domain.deletion import Outcome
+from registry_cleanup.domain.in_use import NOTHING_IN_USE
 from registry_cleanup.domain.trust import Endpoint
 from registry_cleanup.domain.verdict import KeepReason
 from registry_cleanup.domain.written_plan import WrittenPlan, objection
@@ -40,6 +41,7 @@ _HELD = frozenset({KeepReason.GRACE_PERIOD, KeepReason.LIMIT_TRUNCATED})
 _DETAILS = {
     Outcome.MOVED.value: "names something else by now, or was pushed again; it stays, with all tags on its digest",
     Outcome.NOW_SHARED.value: "something that stays needs it",
+    Outcome.NOW_IN_USE.value: "it is in use by now",
     KeepReason.DANGLING.value: "the storage has lost its manifest",
 }
 
@@ -55,6 +57,7 @@ class Call:
         approve: hash of the plan that is approved.
         most_age: of the plan.
         login: at the registry.
+        use_file: in which the operator says what is in use; None where nobody does.
     """
 
     file: Path
@@ -63,11 +66,42 @@ class Call:
     approve: str | None
     most_age: timedelta
     login: LoginOptions
+    use_file: Path | None = None
 
 
-def prune(tree: Tree, call: Call) -> Exit:
-    """Do it all, and return the exit code; raise `CommandError` or `StorageError`."""
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the command came to.
+
+    Attributes:
+        exit: how it ends.
+        planned: how many tags were planned.
+        pruned: what was done; None where nothing was planned.
+    """
+
+    exit: Exit
+    planned: int = 0
+    pruned: Pruned | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Return it for a machine: what is in the trash, how many planned tags stay, and what ended it early."""
+        if self.pruned is None:
+            return {"tags": 0, "manifests": 0, "stayed": 0}
+        gone = (Outcome.PRUNED, Outcome.ALREADY_GONE)
+        gone_tags = sum(end.why in gone for each in self.pruned.repositories for end in each.ends)
+        found: dict[str, object] = {
+            "run": self.pruned.run,
+            "tags": self.pruned.tags,
+            "manifests": self.pruned.manifests,
+            "stayed": self.planned - gone_tags,
+        }
+        return found if self.pruned.stopped is None else {**found, "failure": str(self.pruned.stopped)}
+
+
+def prune(tree: Tree, call: Call) -> Result:
+    """Do it all, and say what it came to; raise `CommandError` or `StorageError`."""
     plan = read_plan(call.file)
+    in_use = NOTHING_IN_USE if call.use_file is None else read_in_use(call.use_file)
     now = SystemClock().now()
     url = None if call.url is None else _only(call.url, call.login)
     host = None if url is None else Endpoint.of(url).host_port
@@ -75,14 +109,14 @@ def prune(tree: Tree, call: Call) -> Exit:
         raise CommandError(f"nothing was moved: {why}", Exit.HELD_BACK if host in (None, plan.registry) else Exit.USAGE)
     if not plan.planned:
         tell("Nothing is planned, so nothing was moved")
-        return Exit.DONE
+        return Result(Exit.DONE)
     run = call.run or plan.run
     if url is None:
-        done = prune_storage(tree, plan, run, now, lambda: None)
+        done = prune_storage(tree, plan, run, now, lambda: None, in_use)
     else:
-        done = work(_asking(url, call.login, plan, lambda frozen: prune_storage(tree, plan, run, now, frozen)))
+        done = work(_asking(url, call.login, plan, lambda frozen: prune_storage(tree, plan, run, now, frozen, in_use)))
     _tell(tree, done)
-    return exit_of(done)
+    return Result(exit_of(done), plan.planned, done)
 
 
 def exit_of(done: Pruned) -> Exit:

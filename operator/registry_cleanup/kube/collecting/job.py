@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from registry_cleanup.domain.collecting import Job
-from registry_cleanup.domain.collection import CollectionMode, Measures, WorkloadName
+from registry_cleanup.domain.collection import CollectionMode, Measures, StoragePruned, WorkloadName
+from registry_cleanup.domain.duration import duration_text
 from registry_cleanup.kube.collecting.storage import DEFAULT_CONFIGURATIONS, Place, UnfitWorkloadError
 from registry_cleanup.kube.spec import GROUP, KIND, VERSION, ParsedPolicy
 
@@ -15,12 +18,17 @@ Object = Mapping[str, Any]
 
 # Of its containers: what is there before, the collection, and what is there afterwards.
 BEFORE, COLLECT, AFTER = "measure-before", "collect", "measure-after"
+# Where the registry deletes nothing: what was pruned long enough ago goes for good, and what is planned to the trash.
+EMPTY, PRUNE = "empty-trash", "prune-storage"
 JOB_LABEL = f"{GROUP}/collection-id"
 _HOSTNAME = "kubernetes.io/hostname"
 # For a day people can read its logs.
 _KEPT_SECONDS = 24 * 3600
 _OUTPUT_VOLUME, _OUTPUT_FOLDER = "registry-cleanup-output", "/registry-cleanup"
 _OUTPUT = f"{_OUTPUT_FOLDER}/output"
+_ORDER_VOLUME, _ORDER_FOLDER = "registry-cleanup-plan", "/registry-cleanup-plan"
+PLAN_KEY, IN_USE_KEY = "plan.ndjson.gz", "in-use.json.gz"
+_TERMINATION_LOG = "--termination-log=/dev/termination-log"
 _FIND = f'for file in {" ".join(DEFAULT_CONFIGURATIONS)}; do if [ -f "$file" ]; then break; fi; done'
 _COPIED = (
     "imagePullSecrets",
@@ -40,6 +48,25 @@ _NO_SIDECAR = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disable
 _HOPELESS = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"})
 
 
+@dataclass(frozen=True, slots=True)
+class StorageOrder:
+    """What a Job is to do in the storage of a registry that deletes nothing.
+
+    Attributes:
+        config_map: with the plan and what is in use; None where nothing is to be pruned now.
+        run: that made the plan.
+        window: for so long what is pruned can be put back.
+        why_not: why nothing is to be pruned now.
+        as_root: whether the containers run as root where the workload names no user.
+    """
+
+    config_map: str | None
+    run: str | None
+    window: timedelta
+    why_not: str | None = None
+    as_root: bool = True
+
+
 def job_name(collection: str) -> str:
     """Return the name of the Job of a collection."""
     return f"registry-cleanup-collect-{collection}"
@@ -54,6 +81,7 @@ def job_document(
     place: Place,
     operator_image: str,
     seconds: int,
+    order: StorageOrder | None = None,
 ) -> dict[str, Any]:
     """Return the Job of a collection; raise `UnfitWorkloadError` where there is none for this workload.
 
@@ -66,6 +94,7 @@ def job_document(
         place: where its registry is.
         operator_image: that measures.
         seconds: that it may take.
+        order: what it does in the storage besides, where the policy wants that.
     """
     template = workload["spec"]["template"]["spec"]
     container = next(each for each in template["containers"] if each["name"] == place.container)
@@ -75,19 +104,29 @@ def job_document(
     reports = mode is CollectionMode.REPORT
     output = [{"name": _OUTPUT_VOLUME, "mountPath": _OUTPUT_FOLDER}] if reports else []
 
-    def measuring(container_name: str, *arguments: str) -> dict[str, Any]:
-        measured = ["storage", "measure", f"--root={place.root}", "--termination-log=/dev/termination-log", *arguments]
+    def ours(container_name: str, command: str, *arguments: str, mounted: list[dict[str, Any]]) -> dict[str, Any]:
         # The same resources, too: a quota may want some of every container.
         own = {key: container[key] for key in ("securityContext", "resources") if key in container}
         return {
             "name": container_name,
             "image": operator_image,
-            "args": measured,
+            "args": ["storage", command, f"--root={place.root}", *arguments],
             # Its own words where it fails; of the registry's, only the exit code is told.
             "terminationMessagePolicy": "FallbackToLogsOnError",
-            "volumeMounts": [*({**mount, "readOnly": True} for mount in storage), *output],
+            "volumeMounts": mounted,
             **own,
         }
+
+    def measuring(container_name: str, *arguments: str) -> dict[str, Any]:
+        mounted = [*({**mount, "readOnly": True} for mount in storage), *output]
+        return ours(container_name, "measure", _TERMINATION_LOG, *arguments, mounted=mounted)
+
+    def changing(container_name: str, command: str, *arguments: str, mounted: Object | None = None) -> dict[str, Any]:
+        found = ours(container_name, command, *arguments, mounted=[*storage, *([dict(mounted)] if mounted else [])])
+        if order is not None and order.as_root and not _names_user(template) and not _names_user(container):
+            # Whom the registry's image runs as nobody knows from here; the moved files keep their owners.
+            found["securityContext"] = {**found.get("securityContext", {}), "runAsUser": 0}
+        return found
 
     collect = {
         "name": COLLECT,
@@ -97,14 +136,32 @@ def job_document(
     }
     if reports:
         volumes.append({"name": _OUTPUT_VOLUME, "emptyDir": {}})
+    # What the trash of `storage prune` holds can be restored only as long as nothing was collected.
+    first = measuring(BEFORE, *([] if reports else ["--unless-trash"]))
+    last = measuring(AFTER, *([f"--eligible={_OUTPUT}"] if reports else []))
+    steps = [first, collect, last]
+    if order is not None and not reports:
+        older = f"--older-than={duration_text(order.window)}"
+        steps.insert(0, changing(EMPTY, "empty-trash", f"--policy={policy.uid}", older))
+        if order.config_map is not None:
+            volumes.append({"name": _ORDER_VOLUME, "configMap": {"name": order.config_map}})
+            arguments = [
+                f"--plan={_ORDER_FOLDER}/{PLAN_KEY}",
+                f"--in-use={_ORDER_FOLDER}/{IN_USE_KEY}",
+                "--offline",  # it is frozen, and whoever thaws it ends the Job
+                _TERMINATION_LOG,
+            ]
+            planned = {"name": _ORDER_VOLUME, "mountPath": _ORDER_FOLDER, "readOnly": True}
+            prune = changing(PRUNE, "prune", *arguments, mounted=planned)
+            # What can be put back for a while must not be collected now.
+            steps.insert(len(steps) if order.window else 0, prune)
     pod: dict[str, Any] = {
         **{key: template[key] for key in _COPIED if key in template},
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never",
-        # What the trash of `storage prune` holds can be restored only as long as nothing was collected.
-        "initContainers": [measuring(BEFORE, *([] if reports else ["--unless-trash"])), collect],
-        "containers": [measuring(AFTER, *([f"--eligible={_OUTPUT}"] if reports else []))],
+        "initContainers": steps[:-1],
+        "containers": steps[-1:],
         "volumes": volumes,
     }
     if workload["spec"].get("replicas", 1):
@@ -131,6 +188,12 @@ def job_document(
             "template": {"metadata": {"labels": labels, "annotations": _NO_SIDECAR}, "spec": pod},
         },
     }
+
+
+def _names_user(spec: Object) -> bool:
+    """Say whether a pod or a container says whom it runs as, or whom not."""
+    context = spec.get("securityContext") or {}
+    return "runAsUser" in context or bool(context.get("runAsNonRoot"))
 
 
 def _command(place: Place, *, reports: bool) -> list[str]:
@@ -212,10 +275,23 @@ def measures_of(pods: Sequence[Object], mode: CollectionMode) -> Measures | None
             bytes_after, blobs_after = after["bytes"], after["blobs"]
             if mode is CollectionMode.REPORT:
                 bytes_after, blobs_after = bytes_after - after["eligibleBytes"], blobs_after - after["eligibleBlobs"]
-            return Measures(int(before["bytes"]), int(before["blobs"]), int(bytes_after), int(blobs_after))
+            return Measures(
+                int(before["bytes"]), int(before["blobs"]), int(bytes_after), int(blobs_after), _pruned(pod)
+            )
         except (KeyError, TypeError, ValueError):
             continue
     return None
+
+
+def _pruned(pod: Object) -> StoragePruned | None:
+    """Return what a pod pruned in the storage; None where it was not to prune. Raises for what nobody can read."""
+    if _ended(pod, PRUNE) is None:
+        return None
+    told = _told(pod, PRUNE)
+    if told is None:
+        return StoragePruned(failure=f"its container {PRUNE} did not say what it did")
+    tags, manifests, stayed = (int(told.get(key, 0)) for key in ("tags", "manifests", "stayed"))
+    return StoragePruned(told.get("run"), tags, manifests, stayed, told.get("failure"))
 
 
 def _told(pod: Object, container: str) -> Object | None:
@@ -261,7 +337,7 @@ def _why(body: Object, condition: Object, pods: Sequence[Object]) -> str:
         if status.get("reason"):
             message = " ".join(str(status.get("message") or "").split())
             return f"the pod of the Job {name} failed: {status['reason']}: {message}"[:_LONGEST_SAID]
-        for container in (BEFORE, COLLECT, AFTER):
+        for container in (EMPTY, BEFORE, COLLECT, AFTER, PRUNE):
             ended = _ended(pod, container)
             if ended is None or ended.get("exitCode") == 0:
                 continue

@@ -5,12 +5,22 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from registry_cleanup.domain.collecting import Finish, Known
-from registry_cleanup.domain.collection import CollectionMode, CollectionPhase, Measures, Step, WorkloadName
+from registry_cleanup.domain.collection import (
+    CollectionMode,
+    CollectionPhase,
+    Measures,
+    Step,
+    StoragePruned,
+    WorkloadName,
+)
 from registry_cleanup.kube.bounds import short
-from registry_cleanup.kube.status import CollectionStatus, parse_time, rfc3339
+from registry_cleanup.kube.collecting.job import StorageOrder
+from registry_cleanup.kube.status import CollectionStatus, StoragePruningStatus, parse_time, rfc3339
 
 # Bytes of JSON: beside the longest messages of everything else, they still fit into a status.
 _LONGEST_MESSAGE, _LONGEST_FAILURE = 768, 512
+_UNTOLD = "the Job has not told yet what it pruned"
+_NEVER_TOLD = "the Job ended before it told what it pruned; registry-cleanup storage list-trash tells it"
 
 
 def begun(
@@ -36,7 +46,20 @@ def begun(
         bytes_freed_total=last.bytes_freed_total,
         blobs_removed_total=last.blobs_removed_total,
         message="the registry is about to be frozen" if freezes else "it begins",
+        storage=last.storage,
     )
+
+
+def ordered(last: CollectionStatus, order: StorageOrder, deadline: datetime) -> CollectionStatus:
+    """Return what is told of a collection that begins to prune in the storage, until `deadline` at most."""
+    if order.config_map is None:
+        why = short(f"nothing is pruned in the storage: {order.why_not}", _LONGEST_FAILURE)
+        storage = StoragePruningStatus(message=why)
+    else:
+        # Whoever is killed meanwhile has moved something perhaps.
+        until = deadline + order.window if order.window else None
+        storage = StoragePruningStatus(run=order.run, until=rfc3339(until), message=_UNTOLD)
+    return last.model_copy(update={"storage": storage})
 
 
 def waiting(last: CollectionStatus, mode: CollectionMode, message: str, until: datetime | None) -> CollectionStatus:
@@ -67,7 +90,7 @@ def stepped(
     update: dict[str, object] = {"step": step, "message": short(message, _LONGEST_MESSAGE)}
     update["frozen_since"] = rfc3339(frozen_since)
     if measures is not None:
-        update |= _measured(measures)
+        update |= _measured(measures, last.storage)
     if failure is not None:
         update["failure"] = short(failure, _LONGEST_FAILURE)
     return last.model_copy(update=update)
@@ -87,7 +110,6 @@ def finished(
         "completion_time": rfc3339(now),
         "duration_seconds": max(int((now - start).total_seconds()), 0),
         "next_time": rfc3339(next_time),
-        "message": short(end_message(mode, end, now - start), _LONGEST_MESSAGE),
     }
     if end.measures is not None and mode is CollectionMode.REPORT:
         update |= {
@@ -96,17 +118,30 @@ def finished(
             "reclaimable_blobs": end.measures.removed,
         }
     elif end.measures is not None:
-        update |= _measured(end.measures)
+        update |= _measured(end.measures, last.storage)
         # What went is gone, also where the registry did not come up afterwards.
         update["bytes_freed_total"] = (last.bytes_freed_total or 0) + end.measures.freed
         update["blobs_removed_total"] = (last.blobs_removed_total or 0) + end.measures.removed
+    elif last.storage is not None and last.storage.message == _UNTOLD:
+        update["storage"] = last.storage.model_copy(update={"message": _NEVER_TOLD})
     if succeeded:
         update["last_successful_time"] = rfc3339(now)
-    return last.model_copy(update=update)
+    ended = last.model_copy(update=update)
+    message = _end_message(mode, end, now - start, ended.storage)
+    return ended.model_copy(update={"message": short(message, _LONGEST_MESSAGE)})
 
 
-def end_message(mode: CollectionMode, end: Finish, took: timedelta) -> str:
-    """Return the sentence that a collection ends with."""
+def _end_message(mode: CollectionMode, end: Finish, took: timedelta, storage: StoragePruningStatus | None) -> str:
+    """Return the sentence that a collection ends with.
+
+    Args:
+        mode: of the collection.
+        end: of it.
+        took: how long.
+        storage: what status tells of pruning in the storage.
+    """
+    if end.failure is not None and end.measures is not None and mode is CollectionMode.RUN:
+        return f"freed {size_text(end.measures.freed)} in {end.measures.removed} blobs; {end.failure}"
     if end.failure is not None:
         what = "the registry's dry run failed" if mode is CollectionMode.REPORT else "collecting garbage failed"
         return f"{what}: {end.failure}"
@@ -115,7 +150,18 @@ def end_message(mode: CollectionMode, end: Finish, took: timedelta) -> str:
     size, blobs = size_text(end.measures.freed), f"{end.measures.removed} blobs"
     if mode is CollectionMode.REPORT:
         return f"a collection would free {size} in {blobs}; what was pushed meanwhile is not counted"
-    return f"freed {size} in {blobs}; it took {int(took.total_seconds())} s"
+    return f"freed {size} in {blobs}; it took {int(took.total_seconds())} s{_pruned_note(storage)}"
+
+
+def _pruned_note(storage: StoragePruningStatus | None) -> str:
+    if storage is None:
+        return ""
+    if storage.tags_pruned is None:
+        return f"; {storage.message}"
+    note = f"; {storage.tags_pruned} tags pruned in the storage"
+    if storage.tags_stayed:
+        note += f", {storage.tags_stayed} planned ones stay"
+    return note if storage.until is None else f"{note}; the first collection after {storage.until} frees their space"
 
 
 def known_of(status: CollectionStatus) -> Known | None:
@@ -153,9 +199,29 @@ def size_text(size: int) -> str:
     return f"{amount:.1f} TiB"
 
 
-def _measured(measures: Measures) -> dict[str, object]:
-    return {
+def _measured(measures: Measures, storage: StoragePruningStatus | None) -> dict[str, object]:
+    found: dict[str, object] = {
         "bytes_before": measures.bytes_before,
         "bytes_after": measures.bytes_after,
         "blobs_removed": measures.removed,
     }
+    if measures.pruned is not None:
+        found["storage"] = _storage(measures.pruned, storage)
+    return found
+
+
+def _storage(pruned: StoragePruned, before: StoragePruningStatus | None) -> StoragePruningStatus:
+    failure = short(pruned.failure, _LONGEST_FAILURE) if pruned.failure is not None else None
+    if pruned.run is None:
+        # Nobody knows what it moved before it failed; nothing was moved where it did not.
+        kept = before if pruned.failure is not None and before is not None else StoragePruningStatus()
+        return kept.model_copy(update={"tags_pruned": None if pruned.failure else 0, "message": failure})
+    moved = bool(pruned.tags or pruned.manifests)
+    return StoragePruningStatus(
+        run=pruned.run if moved else None,
+        until=before.until if moved and before is not None else None,
+        tags_pruned=pruned.tags,
+        manifests_pruned=pruned.manifests,
+        tags_stayed=pruned.stayed,
+        message=failure,
+    )

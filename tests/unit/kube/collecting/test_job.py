@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from registry_cleanup.domain.collecting import Job
-from registry_cleanup.domain.collection import CollectionMode, Measures, WorkloadName
-from registry_cleanup.kube.collecting.job import AFTER, BEFORE, COLLECT, job_document, job_of
+from registry_cleanup.domain.collection import CollectionMode, Measures, StoragePruned, WorkloadName
+from registry_cleanup.kube.collecting.job import (
+    AFTER,
+    BEFORE,
+    COLLECT,
+    EMPTY,
+    PRUNE,
+    StorageOrder,
+    job_document,
+    job_of,
+)
 from registry_cleanup.kube.collecting.storage import Place, UnfitWorkloadError
 from registry_cleanup.kube.spec import parse_policy
 from tests.support.builders import minimal_spec, resource
@@ -44,10 +55,13 @@ def _workload(replicas: int = 1, *, claims: bool = False, **pod: Any) -> dict[st
 
 
 def _document(
-    workload: dict[str, Any] | None = None, mode: CollectionMode = CollectionMode.RUN, place: Place = _PLACE
+    workload: dict[str, Any] | None = None,
+    mode: CollectionMode = CollectionMode.RUN,
+    place: Place = _PLACE,
+    order: StorageOrder | None = None,
 ) -> dict[str, Any]:
     policy = parse_policy(resource(minimal_spec()))
-    return job_document(policy, "c1", mode, _NAME, workload or _workload(), place, "operator:1", 600)
+    return job_document(policy, "c1", mode, _NAME, workload or _workload(), place, "operator:1", 600, order)
 
 
 def _pod_of(document: dict[str, Any]) -> dict[str, Any]:
@@ -166,3 +180,88 @@ def test_a_container_that_cannot_start_fails_before_its_time_is_over(reason: str
 
 def test_a_job_that_goes_on_tells_nothing() -> None:
     assert job_of(_BODY, [{"status": {"phase": "Running"}}], CollectionMode.RUN) == Job(ended=False, active=1)
+
+
+# Pruning in the storage
+
+_ORDER = StorageOrder("plan", "run-1", timedelta(0))
+_KEPT = StorageOrder("plan", "run-1", timedelta(days=5))
+_NOTHING = StorageOrder(None, None, timedelta(days=5), "nothing is planned")
+
+
+def _steps(order: StorageOrder | None, mode: CollectionMode = CollectionMode.RUN) -> list[str]:
+    pod = _pod_of(_document(order=order, mode=mode))
+    return [each["name"] for each in [*pod["initContainers"], *pod["containers"]]]
+
+
+def test_what_is_pruned_in_the_storage_is_collected_at_once_only_where_nobody_may_want_it_back() -> None:
+    assert _steps(_ORDER) == [PRUNE, EMPTY, BEFORE, COLLECT, AFTER]
+    assert _steps(_KEPT) == [EMPTY, BEFORE, COLLECT, AFTER, PRUNE]
+    assert _steps(_NOTHING) == [EMPTY, BEFORE, COLLECT, AFTER]
+    assert _steps(None) == _steps(_ORDER, CollectionMode.REPORT) == [BEFORE, COLLECT, AFTER]
+
+
+def test_the_trash_is_emptied_of_the_policy_s_own_runs_once_their_window_has_passed() -> None:
+    document = _document(order=_KEPT)
+    uid = document["metadata"]["ownerReferences"][0]["uid"]
+    empty = _pod_of(document)["initContainers"][0]
+    assert empty["args"] == [
+        "storage",
+        "empty-trash",
+        "--root=/var/lib/registry",
+        f"--policy={uid}",
+        "--older-than=5d",
+    ]
+    assert empty["volumeMounts"] == [{"name": "storage", "mountPath": "/var/lib/registry"}]
+
+
+def test_what_prunes_has_the_plan_and_may_write_and_runs_as_the_registry_does() -> None:
+    pod = _pod_of(_document(order=_KEPT))
+    (prune,) = pod["containers"]
+    assert {"name": "registry-cleanup-plan", "configMap": {"name": "plan"}} in pod["volumes"]
+    storage, plan = prune["volumeMounts"]
+    assert ("readOnly" in storage, plan["readOnly"]) == (False, True)
+    files = [each.partition("=")[2] for each in prune["args"] if each.startswith(("--plan", "--in-use"))]
+    assert [file.startswith(plan["mountPath"]) for file in files] == [True, True]
+    assert prune["securityContext"] == {"runAsUser": 1000}
+
+
+@pytest.mark.parametrize(
+    ("own", "of_pod", "as_root", "user"),
+    [
+        ({}, {}, True, {"runAsUser": 0}),
+        ({"readOnlyRootFilesystem": True}, {}, True, {"readOnlyRootFilesystem": True, "runAsUser": 0}),
+        ({}, {"runAsUser": 5}, True, {}),
+        ({"runAsNonRoot": True}, {}, True, {"runAsNonRoot": True}),
+        ({}, {}, False, {}),
+    ],
+)
+def test_where_the_workload_names_no_user_root_may_move_what_its_image_wrote(
+    own: dict[str, Any], of_pod: dict[str, Any], as_root: bool, user: dict[str, Any]
+) -> None:
+    workload = _workload(securityContext=of_pod)
+    workload["spec"]["template"]["spec"]["containers"][0]["securityContext"] = own
+    (prune,) = _pod_of(_document(workload, order=replace(_KEPT, as_root=as_root)))["containers"]
+    assert prune["securityContext"] == user
+
+
+_MEASURED = (_ended(BEFORE, 0, '{"bytes": 100, "blobs": 5}'), _ended(AFTER, 0, '{"bytes": 60, "blobs": 3}'))
+
+
+@pytest.mark.parametrize(
+    ("told", "pruned"),
+    [
+        ('{"run": "r", "tags": 3, "manifests": 2, "stayed": 1}', StoragePruned("r", 3, 2, 1)),
+        ('{"failure": "no"}', StoragePruned(failure="no")),
+        ("", StoragePruned(failure="its container prune-storage did not say what it did")),
+    ],
+)
+def test_what_was_pruned_in_the_storage_is_read_from_its_pod(told: str, pruned: StoragePruned) -> None:
+    found = _job("Complete", *_MEASURED, _ended(PRUNE, 0, told))
+    assert found.measures == Measures(100, 5, 60, 3, pruned)
+
+
+def test_a_container_that_could_not_empty_the_trash_or_prune_is_told() -> None:
+    assert "its container empty-trash failed" in (_job("Failed", _ended(EMPTY, 1, "the volume is full")).failure or "")
+    failed = _job("Failed", *_MEASURED, _ended(PRUNE, 137, "", "OOMKilled"))
+    assert "its container prune-storage failed" in (failed.failure or "")

@@ -62,6 +62,10 @@ from registry_cleanup.undoing import UndoOrder, undo
 _ANY_REPOSITORY = "registry-cleanup-probe"
 _PLANS_ONLY = f"planned only: the operator's setting {PLAN_ONLY} lets no policy prune"
 _CHANGES_NOTHING = f"the operator's setting {PLAN_ONLY} lets nothing be changed at a registry, so nothing was put back"
+_WRONG_CLOCK = (
+    "the clocks of the operator and of the API server differ by more than 5 minutes, so nobody can tell whether what "
+    "was pruned can still be undone: synchronise them"
+)
 _NO_ACCOUNT = Failure(
     "ServiceAccountNeeded",
     "this is OpenShift's registry, whose tags are image streams: name a ServiceAccount that may read and change them "
@@ -217,7 +221,10 @@ class Application:
     async def doubt(self) -> str | None:
         """Return why no garbage may be collected now."""
         problem = await self.schema.look()
-        return None if problem is None else problem.message
+        if problem is not None:
+            return problem.message
+        date = await self.api.date()
+        return _WRONG_CLOCK if date is not None and clock_skewed(date - self.clock.now()) else None
 
     async def undo_window(self, policy: ParsedPolicy, pruned: datetime | None) -> UndoWindow | None:
         """Return the last window at the registry of `policy` that has not passed; raise `APIError`."""

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 LOOK, _LOOK_AT_PRUNER = 1.0, 5.0
 # So often a read-only registry has to say so.
 _ASKED = 5
-# So often in a row a restoration may meet somebody else's change; then something refuses it.
+# So often in a row a change may meet somebody else's; then something refuses it.
 _REFUSALS = 10
 
 
@@ -72,18 +72,23 @@ class CollectionCourse:
             look = look.answered(answer)
             action = decide(look.seen)
         try:
-            return await self._do(action, collection, policy, look)
+            done = await self._do(action, collection, policy, look)
         except (RefusedError, ConflictError) as error:
             _log.info("it changed meanwhile", extra={"policy": self._name, "cause": str(error)})
-            if isinstance(action, Restore):
-                await self._refused(collection, str(error))
+            if isinstance(action, Restore) or (
+                isinstance(action, (Freeze, StartJob)) and isinstance(error, RefusedError)
+            ):
+                await self._refused(action, collection, str(error))
         except UnfitWorkloadError as error:
-            await self._told.fail(collection, str(error))
+            await self._told.fail(collection, str(error), frozen=not isinstance(action, Freeze))
         except ForbiddenError as error:
             if isinstance(action, (Freeze, StartJob)):
-                await self._told.fail(collection, str(error))
+                await self._told.fail(collection, str(error), frozen=isinstance(action, StartJob))
             else:
                 raise
+        else:
+            self._refusals = 0
+            return done
         return self._look_seconds
 
     async def _start_job(self, collection: Collection, policy: ParsedPolicy, body: dict[str, Any]) -> None:
@@ -112,13 +117,18 @@ class CollectionCourse:
                 answer = await self._collector.ask(policy)
         return answer
 
-    async def _refused(self, collection: Collection, cause: str) -> None:
-        """Tell what keeps a registry from being restored, once it is clear that it does not pass by itself."""
+    async def _refused(self, action: Action, collection: Collection, cause: str) -> None:
+        """Tell what keeps a collection from going on, once it is clear that it does not pass by itself."""
         self._refusals += 1
-        if self._refusals >= _REFUSALS:
+        if self._refusals < _REFUSALS:
+            return
+        if isinstance(action, Restore):
             hand = f"{collection.workload} cannot be restored and stays frozen, until what refuses it lets it: {cause}"
             await self._told.show(collection, Step.RESTORING, hand)
             self._told.tell("RestoreRefused", hand, warning=True)
+            return
+        self._refusals = 0  # of its restoration there were none yet
+        await self._told.fail(collection, cause, frozen=isinstance(action, StartJob))
 
     async def _go_on_with(
         self, pruner: PrunerCourse, collection: Collection, policy: ParsedPolicy | None, objection: str | None
@@ -135,6 +145,7 @@ class CollectionCourse:
         self, action: Action, collection: Collection, policy: ParsedPolicy | None, look: Look
     ) -> float | Finish:
         extra = {"policy": self._name, "collection": collection.id}
+        marked = look.seen.workload is not None and look.seen.workload.mark is not None
         match action:
             case Freeze() if policy is not None and look.body is not None:
                 await self._collector.freeze(policy, collection, look.body)
@@ -147,7 +158,9 @@ class CollectionCourse:
                 await self._start_job(collection, policy, look.body)
             case EndJob(cause):
                 if cause is not None:
-                    await self._told.fail(collection, cause)
+                    # There was one, whatever status has heard of it: what it took away the registry may remember.
+                    ends = f"ends, since {cause}"
+                    await self._told.show(collection, Step.COLLECTING, ends, failure=cause, frozen=marked)
                 await self._collector.end_job(collection)
                 _log.info("the Job is deleted", extra={**extra, "cause": cause})
             case Restore(measures, failure, restart):
@@ -155,7 +168,6 @@ class CollectionCourse:
                     what = "the registry is being restored"
                     await self._told.show(collection, Step.RESTORING, what, measures=measures, failure=failure)
                 await self._collector.restore(collection, look, restart=restart)
-                self._refusals = 0
                 self._restored = self._world.clock.now()
                 _log.info("the registry is restored", extra={**extra, "workload": str(collection.workload)})
                 self._told.tell("RegistryRestored", f"{collection.workload} has its mode and scale back")
@@ -164,7 +176,8 @@ class CollectionCourse:
                 if step is Step.VERIFYING and self._restored is None:
                     self._restored = self._world.clock.now()
                 verifies = step is Step.VERIFYING
-                await self._told.show(collection, step, what if verifies else f"waits for {what}", frozen=not verifies)
+                message = what if verifies else f"waits for {what}"
+                await self._told.show(collection, step, message, frozen=marked and not verifies)
             case Finish():
                 return action
             case _:

@@ -85,9 +85,9 @@ class CollectionStanding:
         """Show what is pruned in the storage, before anything of it is."""
         await self.write(told.ordered(self.status, order, collection.deadline))
 
-    async def fail(self, collection: Collection, failure: str) -> None:
+    async def fail(self, collection: Collection, failure: str, *, frozen: bool = True) -> None:
         """Show why a collection fails; it goes on until all is restored."""
-        await self.show(collection, None, f"ends, since {failure}", failure=failure)
+        await self.show(collection, None, f"ends, since {failure}", failure=failure, frozen=frozen)
 
     async def write(self, status: CollectionStatus) -> None:
         """Publish what status says of collections."""

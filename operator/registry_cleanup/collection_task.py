@@ -46,6 +46,7 @@ _LONGEST_WAIT = 600.0
 _LOOK_AT_WORKLOAD = timedelta(minutes=5)
 _DELETED = "the policy was deleted"
 _SUSPENDED = "the policy is suspended: the collection that was requested begins once spec.suspend is false"
+_UNWANTED = "the collection that was requested begins once spec.garbageCollection.mode is Report or Run"
 _UNTOLD = "its status does not tell of which workload it was, and none bears its mark"
 
 
@@ -278,7 +279,9 @@ class CollectionTask:
             return None
         if mode is CollectionMode.NONE or rules.schedule is None:
             self._door.leave()
-            if self._told.status.phase is not None:
+            if rules.request not in (None, standing.status.last_handled_collect_request, self._born_with):
+                await self._told.write(told.waiting(self._told.status, mode, _UNWANTED, None))
+            elif self._told.status.phase is not None:
                 await self._told.write(told.resting(self._told.status, mode, None))
             return None
         status = standing.status

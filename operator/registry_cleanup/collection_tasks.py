@@ -14,6 +14,7 @@ from registry_cleanup.collection_task import CollectionTask
 from registry_cleanup.collector import Collection, Collector
 from registry_cleanup.concurrency import give_up
 from registry_cleanup.frozen import find_frozen, known_policies, owned
+from registry_cleanup.kube.spec import COLLECT_ANNOTATION
 from registry_cleanup.standing import Notify, Standing
 
 _log = logging.getLogger(__name__)
@@ -127,5 +128,7 @@ class CollectionTasks:
 
 
 def _wants(body: Mapping[str, Any]) -> bool:
+    if COLLECT_ANNOTATION in (body["metadata"].get("annotations") or {}):
+        return True  # at least an answer
     collection = (body.get("spec") or {}).get("garbageCollection")
     return isinstance(collection, Mapping) and collection.get("mode", "None") != "None"

@@ -22,6 +22,7 @@ from registry_cleanup.kube.collecting.storage import (
     configuration_of,
     configuration_source,
     container_of,
+    expect_known,
     place_of,
 )
 from registry_cleanup.kube.collecting.workload import (
@@ -167,7 +168,8 @@ class Collector:
                 # Somebody else's collection: nothing of ours is left there.
                 taken_by = workload.mark.policy_name
                 workload = None
-            elif objection is None and _may_collect(collection, known):
+            elif objection is None and _may_collect(collection, known) and self._clock.now() < collection.deadline:
+                # After its time it ends anyway, and what cannot be looked at must not keep it from that.
                 objection = await self._intrusion(policy, collection, body, pods)
         found = await self.api.job(collection.namespace, collection.id)
         job_pods, active = await self.api.job_pods(collection.namespace, collection.id)
@@ -335,12 +337,15 @@ class Collector:
         pod = body["spec"]["template"]["spec"]
         container = container_of(name, pod, rules.volume)
         source = configuration_source(pod, container, configuration_of(container))
+        expect_known(name, container, source)
         text = None
         if source is not None:
             try:
                 text = (await self._config_map(policy.namespace, source.name)).get(source.key)
             except NotThereError as error:
                 raise UnfitWorkloadError(f"{name}: there is no ConfigMap {source.name!r}") from error
+            if text is None:
+                raise UnfitWorkloadError(f"{name}: ConfigMap {source.name!r} has no {source.key!r} as text")
         return place_of(name, pod, rules.volume, text)
 
     # What is done
@@ -348,6 +353,9 @@ class Collector:
     async def freeze(self, policy: ParsedPolicy, collection: Collection, body: Mapping[str, Any]) -> None:
         """Put the mark on the workload, and freeze it; raise `UnfitWorkloadError`, or `RefusedError` to look again."""
         rules = policy.collection
+        # Again: since the collection was said to begin, an operator may have been killed, and the workload changed.
+        if (obstacle := obstacle_of(collection.workload, body, rules.strategy)) is not None:
+            raise UnfitWorkloadError(obstacle)
         container = None
         if rules.strategy is Strategy.READ_ONLY:
             container = (await self._place(policy, rules, collection.workload, body)).container

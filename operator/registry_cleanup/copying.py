@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -15,6 +15,7 @@ from registry_cleanup.domain.copies import (
     Copies,
     CopiesHeld,
     expired,
+    is_of_the_future,
 )
 from registry_cleanup.domain.copy_parts import DamagedCopyError, Part, cut, decode, encode
 from registry_cleanup.domain.deletion import ItemOutcome, Outcome
@@ -105,18 +106,22 @@ class RunCopies:
             if not self._written:
                 return
             try:
-                left = next(cut(self._left.values(), self._store.most_bytes), ())
-                tags = tuple([each for each in left if isinstance(each, CopiedTag)])
-                await self._write(Copies(self._policy, self._run, tags), last=True)
+                *many, rest = list(cut(self._left.values(), self._store.most_bytes)) or [()]
+                for some in many:
+                    await self._write(self._tags(some), left=True)
+                await self._write(self._tags(rest), last=True)
             except RunError as error:
                 extra = {"run": self._run, "reason": error.failure.reason}
                 _log.warning("the end of the copies of a run was not written: %s", error.failure.message, extra=extra)
 
-    async def _write(self, copies: Copies, *, last: bool = False) -> None:
+    def _tags(self, things: Iterable[CopiedManifest | CopiedTag]) -> Copies:
+        return Copies(self._policy, self._run, tuple([each for each in things if isinstance(each, CopiedTag)]))
+
+    async def _write(self, copies: Copies, *, last: bool = False, left: bool = False) -> None:
         """Write the next part, and see that an undo will read of it what was to be kept."""
         # Used up also where it fails: nobody knows what is there under that name, or will be.
         self._number += 1
-        part = Part(copies, self._number, self._written, self._registry, last)
+        part = Part(copies, self._number, self._written, self._registry, last, left)
         served = await self._store.write(self._run, part.number, await asyncio.to_thread(encode, part))
         try:
             found = await asyncio.to_thread(decode, served, self._policy, self._run, part.number)
@@ -184,4 +189,5 @@ async def remove_expired(store: CopyStore, window: timedelta, now: datetime) -> 
             error.failure, reason="CopiesKept", message=message, mendable=False, blocks=False, stops_run=False
         )
         raise RunError(kept, error.code) from error
-    return CopiesHeld([run for run in runs if run not in over], store.repository)
+    left = [run for run in runs if run not in over and not is_of_the_future(run, now)]
+    return CopiesHeld(left, store.repository)

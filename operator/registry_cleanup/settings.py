@@ -42,7 +42,8 @@ class Settings(BaseSettings):
             separated by commas.
         protected_tags: tags that are never pruned, as in `spec.keepTags` (RE2, fully anchored), separated by white
             space.
-        smallest_interval: least time between two scheduled times of a policy, such as `1h`; `0s` for no bound.
+        smallest_interval: least time between two scheduled times of a policy's runs, or of its collections, such as
+            `1h`; `0s` for no bound.
         max_deletions: tags that one run may prune, where its policy's limits.maxDeletions says more; an approval does
             not go past it.
         max_concurrency: requests at one registry host at a time, of all policies together.

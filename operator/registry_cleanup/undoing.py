@@ -162,7 +162,7 @@ async def _read(store: CopyStore, order: UndoOrder, run: str, here: str) -> _Fou
     manifests: dict[tuple[str, Digest], Outline] = {}
     afters: dict[int, int] = {}
     unreadable: list[int] = []
-    left: tuple[CopiedTag, ...] = ()
+    left: set[CopiedTag] = set()
     finished, listed = False, 0
     copied = set[str]()
     for number in await store.numbers(run):
@@ -173,8 +173,9 @@ async def _read(store: CopyStore, order: UndoOrder, run: str, here: str) -> _Fou
         afters[number] = part.after
         if part.registry not in (None, here):
             raise RunError(_elsewhere(run, part.registry, here))
-        if part.last:
-            finished, left = True, part.copies.tags
+        if part.last or part.left:
+            finished = part.last
+            left.update(part.copies.tags)
             continue
         copied.update(tag.repository for tag in part.copies.tags)
         copied.update(manifest.repository for manifest in part.copies.manifests)
@@ -185,7 +186,7 @@ async def _read(store: CopyStore, order: UndoOrder, run: str, here: str) -> _Fou
             if name not in manifests or manifest.genuine:
                 manifests[name] = Outline.of(manifest, number)
                 listed += len(manifests[name].children)
-        if len(tags) + len(manifests) + listed > _MOST_THINGS:
+        if len(tags) + len(left) + len(manifests) + listed > _MOST_THINGS:
             raise RunError(_too_many(run))
     held = Undoable(tuple(tags), tuple(manifests.values()))
     return _Found(held, left, lost_parts(afters, unreadable), finished, copied)

@@ -79,6 +79,7 @@ def test_a_packed_report_and_one_on_standard_input_are_the_same_plan(storage: Ha
         ({"generatedAt": (NOW - timedelta(hours=25)).isoformat()}, (), HELD_BACK, "older than 1d"),
         ({}, ("--approve", "b" * 64), HELD_BACK, "names bbbb"),
         ({"repositoriesCut": 1}, (), USAGE, "cut off"),
+        ({"spared": 1}, (), USAGE, "lacks what holds some of it back"),
         ({"plan": "b" * 64}, (), USAGE, "cut, narrowed to a part, or changed"),
         ({}, ("--registry", "https://other.example.com"), USAGE, "--offline"),
         ({}, ("--max-age", "soon"), USAGE, "is not a duration"),
@@ -144,7 +145,7 @@ def test_what_is_not_as_planned_ends_with_its_code(
 
 def test_what_the_plan_holds_back_stays_and_is_told(storage: HandStorage, tmp_path: Path) -> None:
     held = [{"type": "held", "repository": APP, "tag": tag, "reason": "GracePeriod"} for tag in ("old-1", "old-2")]
-    plan = _file(tmp_path, [*_report(tmp_path), *held])
+    plan = _file(tmp_path, [*_report(tmp_path, spared=len(held)), *held])
     code, out, _ = _storage(tmp_path, "prune", "--plan", plan, "--offline")
     assert (code, "  GracePeriod    old-1" in out.splitlines()) == (HELD_BACK, True)
     assert storage.tags() == {"kept", "old-1", "old-2"}

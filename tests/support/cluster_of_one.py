@@ -99,7 +99,12 @@ class ClusterOfOne(CollectionAPI):
         template = copy.deepcopy(self.body["spec"]["template"])
         number = int(self.body["metadata"]["resourceVersion"])
         return {
-            "metadata": {"name": f"registry-{number}", "uid": f"p{number}", "labels": _LABELS},
+            "metadata": {
+                "name": f"registry-{number}",
+                "uid": f"p{number}",
+                "labels": _LABELS,
+                "ownerReferences": [{"kind": "ReplicaSet", "name": "registry-5d5c"}],
+            },
             "spec": template["spec"],
             "status": {"phase": "Running"},
         }

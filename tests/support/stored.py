@@ -152,5 +152,6 @@ def report_of(plan: WrittenPlan, head: Mapping[str, Any]) -> list[dict[str, Any]
         "repositoriesCut": 0,
         "deletionUnit": plan.unit,
         "unapproved": plan.unapproved,
+        "spared": 0,
     }
     return [{**first, **head}, *lines]

@@ -1,5 +1,6 @@
 """What only the connection knows: the cluster's own registry, and whether the administrator allows it."""
 
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,7 @@ from registry_cleanup.clock import SystemClock
 from registry_cleanup.domain.trust import RegistryHosts
 from registry_cleanup.kube.api import KubernetesAPI
 from registry_cleanup.kube.raw import RawAPI
+from registry_cleanup.kube.schema import ServedSchema
 from registry_cleanup.ports import RunError
 from registry_cleanup.settings import Settings
 from tests.support.builders import minimal_spec, resource
@@ -21,8 +23,12 @@ _OPENSHIFT = {**minimal_spec(), "registry": {"type": "OpenShift", "serviceAccoun
 class _Cluster:
     """The API server, as far as these tests ask it."""
 
-    def __init__(self, hosts: RegistryHosts) -> None:
+    def __init__(self, hosts: RegistryHosts, ahead: timedelta = timedelta(0)) -> None:
         self._hosts = hosts
+        self._ahead = ahead
+
+    async def date(self) -> datetime:
+        return SystemClock().now() + self._ahead
 
     async def openshift_registry(self) -> RegistryHosts:
         return self._hosts
@@ -67,3 +73,21 @@ async def test_an_operator_that_may_not_read_the_hosts_of_the_clusters_registry_
     account = "--serviceaccount=registry-cleanup-system:registry-cleanup"
     command = f"kubectl create clusterrolebinding {role} --clusterrole={role} {account}"
     assert f"{command}; or write spec.registry.url" in message
+
+
+@pytest.mark.parametrize(("hours", "doubts"), [(-24, True), (24, True), (0, False)])
+async def test_no_garbage_is_collected_by_a_clock_that_is_wrong(hours: int, *, doubts: bool) -> None:
+    """It would say of windows of undo that they have passed."""
+    raw = RawAPI(cast(ApiClient, None))
+    api = cast(KubernetesAPI, _Cluster(RegistryHosts(None), timedelta(hours=hours)))
+    application = Application(Settings(), api, raw, SystemClock())
+    application.schema = cast(ServedSchema, _Served())
+    doubt = await application.doubt()
+    assert (doubt is not None and "synchronise them" in doubt) is doubts
+
+
+class _Served:
+    """A schema that is as it should be."""
+
+    async def look(self) -> None:
+        return

@@ -18,7 +18,7 @@ from registry_cleanup.collector import Collection, Collector
 from registry_cleanup.domain.collecting import Answer
 from registry_cleanup.domain.collection import Mark, Strategy, WorkloadName
 from registry_cleanup.doors import Doors, registry_key
-from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, RefusedError
+from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, NoAnswerError, RefusedError
 from registry_cleanup.kube.collecting.job import PRUNE, StorageOrder
 from registry_cleanup.kube.collecting.mark import MARK_ANNOTATION, MARK_LABEL, mark_of, mark_text
 from registry_cleanup.kube.collecting.workload import READ_ONLY_VARIABLE, freeze
@@ -334,6 +334,24 @@ async def test_what_is_requested_of_a_suspended_policy_is_said_to_wait() -> None
     assert world.events == []
 
 
+async def test_what_is_requested_where_nothing_is_to_be_collected_is_said_to_wait() -> None:
+    body = _body()
+    body["spec"]["garbageCollection"] = {"mode": "None"}
+    world = _World(ClusterOfOne(deployment()), body)
+    task = await world.start()
+    await _until(task, lambda: world.told.get("phase") == "Waiting")
+    assert "begins once spec.garbageCollection.mode is Report or Run" in world.told["message"]
+    assert world.standing is not None
+    body = copy.deepcopy(dict(world.standing.body))
+    del body["metadata"]["annotations"]
+    world.standing.body = body
+    task.observe()
+    await _until(task, lambda: "phase" not in world.told)
+    task.stop()
+    await task.task
+    assert world.events == []
+
+
 async def test_a_job_that_fails_is_told_and_the_registry_restored() -> None:
     world = _World(ClusterOfOne(deployment()))
     before = copy.deepcopy(world.cluster.body)
@@ -360,6 +378,60 @@ async def test_a_collection_over_its_time_is_ended_and_the_registry_restored() -
     _restored(world, before)
 
 
+async def test_a_configuration_that_cannot_be_read_any_more_keeps_no_registry_frozen_past_its_time() -> None:
+    class _Refusing(_World):
+        refuses = False
+
+        @override
+        async def _nothing(self, _: str, __: str) -> Mapping[str, str]:
+            if self.refuses:
+                raise ForbiddenError("may not get configmaps")
+            return {"config.yml": "storage: {filesystem: {}}"}
+
+    body = deployment()
+    pod = body["spec"]["template"]["spec"]
+    pod["volumes"].append({"name": "config", "configMap": {"name": "c"}})
+    pod["containers"][0]["volumeMounts"].append({"name": "config", "mountPath": "/etc/distribution"})
+    world = _Refusing(ClusterOfOne(body))
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    world.cluster.job_lasts = 10**9
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Collecting")
+    world.refuses = True
+    world.clock.move(timedelta(hours=2))
+    task.observe()
+    await _ended(world, task)
+    assert (world.told["phase"], world.cluster.job_body) == ("Failed", None)
+    _restored(world, before)
+
+
+async def test_a_workload_that_became_unfit_before_it_is_frozen_is_left_alone() -> None:
+    """It may be hours after the look, where an operator was killed in between."""
+    world = _World(ClusterOfOne(deployment()), _body("Offline"))
+    assert world.cluster.body is not None
+    world.cluster.body["spec"]["persistentVolumeClaimRetentionPolicy"] = {"whenScaled": "Delete"}
+    world.status["collection"] = {
+        "id": "c1",
+        "mode": "Run",
+        "workload": "Deployment/registry",
+        "phase": "Running",
+        "step": "Freezing",
+        "startTime": "2026-06-15T11:59:00Z",
+        "message": "the registry is about to be frozen",
+    }
+    world.status["lastHandledCollectRequest"] = "now"
+    before = copy.deepcopy(world.cluster.body)
+    told: list[object] = []
+    world.cluster.writing = lambda _: told.append(world.told.get("frozenSince"))
+    await _ended(world, await world.start())
+    assert world.told["phase"] == "Failed"
+    assert set(told) == {None}
+    assert "whenScaled" in world.told["message"]
+    assert "RegistryFrozen" not in world.events
+    _restored(world, before)
+
+
 async def test_a_registry_that_somebody_scales_up_in_between_ends_the_job_and_is_restarted() -> None:
     world = _World(ClusterOfOne(deployment()), _body("Offline"))
     world.cluster.job_lasts = 10**9
@@ -374,6 +446,36 @@ async def test_a_registry_that_somebody_scales_up_in_between_ends_the_job_and_is
     assert body["spec"]["replicas"] == 3
     assert "registrycleanup.dev/restarted-at" in body["spec"]["template"]["metadata"]["annotations"]
     assert world.cluster.job_body is None
+
+
+async def test_a_job_whose_creation_takes_effect_after_the_restoration_collects_nothing() -> None:
+    """The API server gave no answer to its creation, and the policy was suspended then."""
+
+    class _Late(ClusterOfOne):
+        late: dict[str, Any] | None = None
+
+        @override
+        async def create_job(self, namespace: str, body: dict[str, Any]) -> None:
+            self.late = body
+            raise NoAnswerError("timeout")
+
+    cluster = _Late(deployment())
+    cluster.job_lasts = 10**9
+    world = _World(cluster)
+    task = await world.start()
+    await _until(task, lambda: cluster.late is not None)
+    assert world.standing is not None
+    body = copy.deepcopy(dict(world.standing.body))
+    body["spec"]["suspend"] = True
+    world.standing.body = body
+    task.observe()
+    await _until(task, lambda: world.told.get("step") == "Verifying")
+    cluster.job_body = cluster.late
+    await _ended(world, task)
+    assert (world.told["phase"], cluster.collected, cluster.job_body) == ("Failed", 0, None)
+    assert "frozenSince" not in world.told
+    assert cluster.body is not None
+    assert "registrycleanup.dev/restarted-at" in cluster.body["spec"]["template"]["metadata"]["annotations"]
 
 
 async def test_no_run_is_at_the_registry_while_it_is_frozen_and_none_begins() -> None:
@@ -474,6 +576,28 @@ async def test_what_keeps_it_from_beginning_is_told_before_anything_is_changed(
     assert await world.cluster.marks() == []
     task.stop()
     await task.task
+
+
+@pytest.mark.parametrize("source", [{"secret": {"secretName": "c"}}, {"configMap": {"name": "c"}}])
+async def test_a_registry_whose_configuration_nobody_can_read_is_left_alone(source: dict[str, Any]) -> None:
+    """It may say that it stores elsewhere, or keeps in redis what it knows of its layers; a Secret is nobody's to read.
+
+    The ConfigMap lacks the key that is mounted.
+    """
+    body = deployment()
+    pod = body["spec"]["template"]["spec"]
+    pod["volumes"].append({"name": "config", **source})
+    pod["containers"][0]["volumeMounts"].append({"name": "config", "mountPath": "/etc/distribution"})
+    world = _World(ClusterOfOne(body))
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    task = await world.start()
+    await _until(task, lambda: world.told.get("phase") in ("Waiting", "Running"))
+    task.stop()
+    await task.task
+    assert (world.told["phase"], world.events) == ("Waiting", ["WorkloadUnfit"])
+    assert world.cluster.body is not None
+    assert world.cluster.body["spec"] == before["spec"]
 
 
 async def test_a_request_that_a_policy_bears_from_the_beginning_is_none() -> None:
@@ -613,6 +737,22 @@ async def test_a_dry_run_policy_only_reports() -> None:
     assert body["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     task.stop()
     await task.task
+
+
+async def test_a_report_whose_job_a_quota_refuses_ends_at_once_and_says_so() -> None:
+    class _Full(ClusterOfOne):
+        tried = 0
+
+        @override
+        async def create_job(self, namespace: str, body: dict[str, Any]) -> None:
+            self.tried += 1
+            raise ForbiddenError("exceeded quota")
+
+    cluster = _Full(deployment())
+    world = _World(cluster, _body(dryRun=True))
+    await _ended(world, await world.start())
+    assert (world.told["phase"], cluster.tried) == ("Failed", 1)
+    assert "exceeded quota" in world.told["message"]
 
 
 @pytest.mark.parametrize("what", ["broken", "doubt", "frozen"])
@@ -767,6 +907,43 @@ async def test_what_refuses_the_restoration_again_and_again_is_told() -> None:
     await _ended(world, task)
     assert world.told["phase"] == "Succeeded"
     _restored(world, before)
+
+
+@pytest.mark.parametrize("what", ["patch", "create"])
+async def test_what_refuses_a_freezing_or_a_job_again_and_again_ends_the_collection_with_the_cause(what: str) -> None:
+    """As an admission policy does: a registry must not stay frozen for a Job that never comes."""
+    cluster = ClusterOfOne(deployment())
+    before = copy.deepcopy(cluster.body)
+    assert before is not None
+    refused = 0
+
+    def refuse(written: str) -> None:
+        nonlocal refused
+        if written == what and (what == "create" or cluster.body == before):
+            refused += 1
+            raise RefusedError("denied the request: not on Sundays")
+
+    world = _World(cluster)
+    cluster.writing = refuse
+    await _ended(world, await world.start())
+    assert world.told["phase"] == "Failed"
+    assert "not on Sundays" in world.told["message"]
+    assert 0 < refused < 20
+    _restored(world, before)
+
+
+async def test_what_changed_once_is_looked_at_again_and_frozen_then() -> None:
+    cluster = ClusterOfOne(deployment())
+    refusals = ["the test of /metadata/resourceVersion failed"] * 3
+
+    def refuse(written: str) -> None:
+        if written == "patch" and refusals:
+            raise RefusedError(refusals.pop())
+
+    world = _World(cluster)
+    cluster.writing = refuse
+    await _ended(world, await world.start())
+    assert world.told["phase"] == "Succeeded"
 
 
 def _without_mark(body: dict[str, Any]) -> None:

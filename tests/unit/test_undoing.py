@@ -4,14 +4,16 @@ import hashlib
 import tracemalloc
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import cast
 
 import pytest
 from typing_extensions import override
 
-from registry_cleanup.copying import RunCopies
-from registry_cleanup.domain.copies import CopiedManifest, CopiedTag, Copies, Undoable, Wanted
+from registry_cleanup.copying import RunCopies, remove_expired
+from registry_cleanup.domain.copies import CopiedManifest, CopiedTag, Copies, Undoable, Wanted, run_time
 from registry_cleanup.domain.copy_parts import Part, decode, encode
+from registry_cleanup.domain.deletion import ItemOutcome, Outcome
 from registry_cleanup.domain.policy import RepositoryGlob, RepositorySelector, TagPattern
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.undoing import Undo, Undone, UndoOutcome
@@ -177,3 +179,40 @@ async def test_a_copy_that_is_read_back_as_another_whole_one_is_none() -> None:
     with pytest.raises(RunError) as caught:
         await copies.keep([CopiedTag("team/app", "v1", manifest.digest)], [manifest])
     assert (caught.value.failure.reason, caught.value.code) == ("NoCopy", "NotStored")
+
+
+async def test_a_name_of_the_future_is_not_told_as_a_run_that_can_be_undone() -> None:
+    """Its window would never pass, and all collections of garbage at the registry wait for it."""
+    store = MemoryCopies({RUN: {1: b"ours"}, "20990101-000000-ffffff": {1: b"anything"}})
+    began = run_time(RUN)
+    assert began is not None
+    assert (await remove_expired(store, timedelta(days=1), began)).runs == [RUN]
+
+
+@dataclass
+class _Small(MemoryCopies):
+    """A store whose parts hold little, as ConfigMaps do."""
+
+    @property
+    @override
+    def most_bytes(self) -> int:
+        return 1000
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_all_that_a_run_copied_and_left_is_put_back_only_by_name_however_much_it_is(*, lost: bool) -> None:
+    """Somebody may have deleted it since."""
+    manifest = _manifest(b"{}")
+    tags = [CopiedTag("team/app", f"build-{number}", manifest.digest) for number in range(100)]
+    copies = RunCopies(store := _Small(), "uid", RUN)
+    await copies.keep(tags, [manifest])
+    copies.note("team/app", ItemOutcome("build-7", manifest.digest, Outcome.PRUNED))
+    await copies.close()
+    if lost:
+        del store.parts[RUN][max(store.parts[RUN])]
+    registry = _Restoring()
+    done = await _undo(registry, store)
+    assert done.unfinished is lost
+    put_back = {tag.tag for tag in registry.given[0].tags}
+    assert "build-7" in put_back
+    assert lost or put_back == {"build-7"}

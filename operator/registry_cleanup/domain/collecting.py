@@ -216,7 +216,7 @@ def next_action(seen: Seen) -> Action:
         return _safely(seen, Restore(seen.known.measures))  # it was on its way there; its Job may be gone by now
     if (failure := _failure(seen, workload, workload.mark)) is not None:
         # What was up while content went away has it in its cache still.
-        began = seen.known is None or seen.known.step is not Step.FREEZING
+        began = seen.known is None or seen.known.step is not Step.FREEZING or seen.job is not None
         return _safely(seen, Restore(failure=failure, restart=began and not workload.frozen))
     if seen.job is None:
         return _freezing(seen, workload, workload.mark)
@@ -232,7 +232,7 @@ def next_report_action(seen: Seen) -> Action:
     job = seen.job
     if job is not None and job.measures is not None:
         return Finish(job.measures)
-    failure = seen.objection
+    failure = (seen.known.failure if seen.known is not None else None) or seen.objection
     if failure is None and job is not None and job.failure is not None:
         failure = job.failure
     if failure is None and seen.now >= seen.deadline:
@@ -332,7 +332,10 @@ def _other_registry(name: WorkloadName) -> str:
 
 def _unmarked(seen: Seen, workload: Workload) -> Action:
     """Decide where the workload is not frozen: not yet, or not any more."""
-    known = seen.known
+    known, job = seen.known, seen.job
+    if job is not None and not job.ended and not job.ending:
+        # Of the answer to its creation nobody heard, or somebody put the workload back.
+        return EndJob(None if known is None else known.failure or _REVERTED)
     if known is None:
         # Of a policy that is gone: nobody is left to be told, and nobody's credential to ask with.
         up = workload.rolled_out and not workload.old_pods
@@ -346,6 +349,8 @@ def _unmarked(seen: Seen, workload: Workload) -> Action:
         if seen.now >= seen.deadline:
             return Finish(failure=_LATE)
         return Freeze()
+    if restoring and known.step is Step.COLLECTING:
+        return _safely(seen, Restore(known.measures, known.failure, restart=True))
     if not restoring:
         # The mark is gone with what it stood for: somebody put the whole workload back. What was up while content went
         # away has it in its cache still; before there was a Job nothing went.

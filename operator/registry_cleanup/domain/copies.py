@@ -21,6 +21,8 @@ COPY_TOO_LARGE = "CopyTooLarge"
 
 _POLICY_CHARACTERS = 8
 _NAME = re.compile(rf"copies\.([A-Za-z0-9-]{{1,64}})\.([1-9][0-9]{{0,8}})\.([0-9a-f]{{{_POLICY_CHARACTERS}}})")
+# As everywhere between two clocks (design, 4).
+_MOST_SKEW = timedelta(minutes=5)
 _RUN_TIME = re.compile("([0-9]{8}-[0-9]{6})-")
 # RFC 6838, "Naming Requirements".
 _MEDIA_TYPE = re.compile("[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
@@ -74,6 +76,11 @@ class CopiedManifest:
         """Whether it is understood, and calls itself, if anything, what the registry called it."""
         body = self._json()
         return bool(body) and body.get("mediaType") in (None, self.media_type) and is_media_type(self.media_type)
+
+    @property
+    def understood(self) -> bool:
+        """Whether anybody can tell what it lists."""
+        return bool(self._json())
 
     @property
     def typed(self) -> bool:
@@ -241,12 +248,21 @@ def run_time(run: str) -> datetime | None:
 
 
 def kept_until(run: str, kept_for: timedelta) -> datetime | None:
-    """Return until when a run can be undone; None for ever, where nobody knows its time.
+    """Return until when a run can be undone; None for ever, where nobody knows its time, or no date comes after it.
 
     What status tells, when copies are removed, and what collections of garbage wait for, all come from here.
     """
     began = run_time(run)
-    return None if began is None else began + kept_for
+    try:
+        return None if began is None else began + kept_for
+    except OverflowError:
+        return None
+
+
+def is_of_the_future(run: str, now: datetime) -> bool:
+    """Say whether no run can have this ID yet: whoever may push where copies are can name anything like copies."""
+    began = run_time(run)
+    return began is not None and began - now > _MOST_SKEW
 
 
 def expired(runs: Iterable[str], kept_for: timedelta, now: datetime) -> list[str]:

@@ -44,8 +44,8 @@ class Part:
         number: counted from 1; one that could not be written uses its number up.
         after: the number of the one that was written before it; 0 for none. So the loss of any but the last shows.
         registry: that the run pruned from; None where the copies are in that registry themselves.
-        last: whether the run wrote none after it: it is there so that the loss of any other shows. It holds no copies,
-            but the tags that were copied and did not go.
+        left: whether it holds no copies, but tags that were copied and did not go; of the last it is so in any case.
+        last: whether the run wrote none after it: it is there so that the loss of any other shows.
     """
 
     copies: Copies
@@ -53,6 +53,7 @@ class Part:
     after: int = 0
     registry: str | None = None
     last: bool = False
+    left: bool = False
 
 
 def cut(things: Iterable[_Thing], most_bytes: int) -> Iterator[Sequence[_Thing]]:
@@ -103,6 +104,7 @@ def encode(part: Part) -> bytes:
         "after": part.after,
         "registry": part.registry,
         "last": part.last,
+        "left": part.left,
         "manifests": len(copies.manifests),
         "tags": len(copies.tags),
     }
@@ -157,7 +159,7 @@ class _Reading:
         )
         if self._file.read(1):
             raise DamagedCopyError("they go on after their end")
-        return Part(copies, number, int(after), registry, head["last"] is True)
+        return Part(copies, number, int(after), registry, head["last"] is True, head.get("left") is True)
 
     def _manifest(self) -> CopiedManifest:
         line = self._line("manifest")

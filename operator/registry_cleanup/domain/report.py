@@ -4,7 +4,8 @@ Each line is one JSON object with a `type`:
 
 - `run`: first; policy, run and plan; `untaggedManifestsLeft` are those that the plan leaves without a name, and that
   are not deleted: a garbage collection that spares untagged manifests frees nothing of them; `deletionUnit` is what
-  the registry can delete (`Tag` or `Digest`), `unapproved` how many planned tags one approval would let through.
+  the registry can delete (`Tag` or `Digest`), `unapproved` how many planned tags one approval would let through;
+  `spared` is the number of lines by which something stays that is planned, so that the loss of any shows.
 - `tag`: one tag with its verdict (`Keep` with `reason`, or `Prune` with `reasons`), rule, digest, date, `dateSource`
   (`Pushed` or `Created`) and size in bytes, as far as known; of one that is in use, at most three `users`, and
   `moreUsers`, how many are left out; of one that a setting of the operator keeps, the `setting`.
@@ -26,7 +27,7 @@ from itertools import chain, islice
 from math import inf
 from typing import Any
 
-from registry_cleanup.domain.deletion import ItemOutcome, UntaggedOutcome
+from registry_cleanup.domain.deletion import ItemOutcome, Outcome, UntaggedOutcome
 from registry_cleanup.domain.inventory import Manifest
 from registry_cleanup.domain.plan import RepositoryPlan
 from registry_cleanup.domain.reference import Digest
@@ -41,6 +42,8 @@ _RESERVE = 64 * 1024
 # So many times its final size is held while it grows: what comes last among more than that is left out already.
 _HELD_FOLD = 8
 
+# What became of what a run found needed, or elsewhere: it stays, whatever is true by now.
+SPARING = frozenset({Outcome.MOVED, Outcome.NOW_SHARED, Outcome.NOW_IN_USE})
 # So many lines are in memory at a time, before they are compressed.
 _BATCH = 1000
 
@@ -80,6 +83,7 @@ class FullReport:
     most: int | None = MOST_BYTES
     _parts: dict[str, _Part] = field(default_factory=dict)
     _bytes: int = 0
+    _spared: int = 0
 
     @property
     def size(self) -> int:
@@ -95,6 +99,7 @@ class FullReport:
 
     def held(self, repository: str, items: Mapping[str, KeepReason]) -> None:
         """Take in which planned tags of a repository are held back."""
+        self._spared += len(items)
         self._add(
             repository,
             ({"type": "held", "repository": repository, "tag": tag, "reason": why} for tag, why in items.items()),
@@ -103,6 +108,7 @@ class FullReport:
 
     def outcomes(self, repository: str, outcomes: Collection[ItemOutcome | UntaggedOutcome]) -> None:
         """Take in what became of what was to go."""
+        self._spared += sum(each.outcome in SPARING for each in outcomes)
         self._add(repository, (_outcome(repository, outcome) for outcome in outcomes), len(outcomes))
 
     def incomplete(self, repository: str, reason: str, tags: int) -> None:
@@ -124,7 +130,7 @@ class FullReport:
                 budget -= part.size
             else:
                 cut.append({"type": "cut", "repository": name, "lines": part.lines})
-        first = _compress([{"type": "run", **head, "repositoriesCut": len(cut)}])
+        first = _compress([{"type": "run", **head, "spared": self._spared, "repositoriesCut": len(cut)}])
         if self.most is None:
             return b"".join([first, *chosen]), 0
         left = self.most - sum(map(len, chosen)) - len(first)

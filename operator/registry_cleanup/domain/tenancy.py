@@ -61,12 +61,14 @@ class Asked:
         token_url: where it sends logins, if it says so.
         insecure: whether it wants plain http or an unverified certificate.
         schedule: when it runs; None on request only.
+        collections: when it collects garbage; None where it does not.
     """
 
     registry: Endpoint | None
     token_url: Endpoint | None
     insecure: bool
     schedule: Schedule | None
+    collections: Schedule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Bounds:
         token_hosts: hosts besides that may be named as a token service.
         protected_repositories: in which nothing is pruned.
         protected_tags: that are never pruned.
-        smallest_interval: between two scheduled times of a policy.
+        smallest_interval: between two scheduled times of a policy, be they of its runs or of its collections.
         max_deletions: tags that one run may prune, whatever its policy says and whoever approves.
         allow_insecure: whether plain http and unverified certificates are allowed.
     """
@@ -127,14 +129,15 @@ class Bounds:
                 "in spec.registry.caConfigMapRef where the system's do not do"
             )
             yield "spec.registry.insecure", message
-        # To find the gap takes a while: only where it matters.
-        gap = asked.schedule.smallest_gap if asked.schedule is not None and self.smallest_interval else None
-        if gap is not None and gap < self.smallest_interval:
-            message = (
-                f"has two times only {duration_text(gap)} apart, and the operator's setting {SMALLEST_INTERVAL} allows "
-                f"no less than {duration_text(self.smallest_interval)}; run less often"
-            )
-            yield "spec.schedule", message
+        for path, schedule in (("schedule", asked.schedule), ("garbageCollection.schedule", asked.collections)):
+            # To find the gap takes a while: only where it matters.
+            gap = schedule.smallest_gap if schedule is not None and self.smallest_interval else None
+            if gap is not None and gap < self.smallest_interval:
+                message = (
+                    f"has two times only {duration_text(gap)} apart, and the operator's setting {SMALLEST_INTERVAL} "
+                    f"allows no less than {duration_text(self.smallest_interval)}; run less often"
+                )
+                yield f"spec.{path}", message
 
     def _allowed(self, endpoint: Endpoint) -> bool:
         return any(glob.covers(endpoint) for glob in self.registries)

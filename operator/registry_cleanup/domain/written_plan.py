@@ -1,7 +1,8 @@
 """A plan as `plan`, `report` and the operator write it down: read back, proved whole, and what forbids to prune by it.
 
 What it plans is proved by its hash, which covers policy, registry and every planned tag with its digest: a plan that is
-cut, narrowed to a part, or edited has another. What else it says can only keep more, wherever it is missing.
+cut, narrowed to a part, or edited has another. What holds some of that back is counted. What else it says can only keep
+more, wherever it is missing.
 """
 
 from __future__ import annotations
@@ -13,14 +14,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from registry_cleanup.domain.closure import DeletionUnit
-from registry_cleanup.domain.deletion import Outcome
 from registry_cleanup.domain.duration import duration_text
 from registry_cleanup.domain.reference import Digest, is_repository, is_tag, parse_digest
+from registry_cleanup.domain.report import SPARING
 
 # As everywhere between two clocks (design, 4).
 _MOST_SKEW = timedelta(minutes=5)
-# What became of a tag in a run that found it needed, or elsewhere: it stays, whatever is true by now.
-_SPARING = frozenset({Outcome.MOVED, Outcome.NOW_SHARED, Outcome.NOW_IN_USE})
 
 
 class UnreadablePlanError(ValueError):
@@ -148,6 +147,7 @@ def read_document(document: Mapping[str, Any]) -> WrittenPlan:
             totals.get("deletionUnit"),
             totals.get("untaggedManifestsLeft"),
             totals.get("unapproved") if waiting is None else waiting["unapproved"],
+            totals.get("spared"),
             withheld,
         )
         return _plan(head, document["lines"])
@@ -172,6 +172,7 @@ def read_lines(lines: Sequence[Mapping[str, Any]]) -> WrittenPlan:
             first.get("deletionUnit"),
             first.get("untaggedManifestsLeft"),
             first.get("unapproved"),
+            first.get("spared"),
             _PLAN_ONLY if first["planOnly"] else (),
         )
         return _plan(head, rest)
@@ -203,6 +204,7 @@ class _Head:
     unit: str | None
     untagged_left: int | None
     unapproved: int | None
+    spared: int | None
     withheld: Sequence[str]
 
 
@@ -218,7 +220,9 @@ class _Lines:
 
 def _plan(head: _Head, lines: Iterable[Mapping[str, Any]]) -> WrittenPlan:
     found: dict[str, _Lines] = {}
+    spared = 0
     for line in lines:
+        spared += line["type"] == "held" or line.get("outcome") in SPARING
         if line["type"] == "cut":
             raise UnreadablePlanError("repositories are cut off")
         repository = line["repository"]
@@ -228,6 +232,8 @@ def _plan(head: _Head, lines: Iterable[Mapping[str, Any]]) -> WrittenPlan:
     repositories = tuple(_repository(name, found[name]) for name in sorted(found) if found[name].tags)
     if _hash(head, repositories) != head.hash:
         raise UnreadablePlanError("what it plans is not what its hash names: it is cut, narrowed to a part, or changed")
+    if head.spared not in (None, spared):
+        raise UnreadablePlanError("it lacks what holds some of it back, or has more of that than it says: it is cut")
     generated_at = datetime.fromisoformat(head.generated_at)
     if generated_at.tzinfo is None:
         raise UnreadablePlanError("its time has no time zone")
@@ -241,7 +247,7 @@ def _plan(head: _Head, lines: Iterable[Mapping[str, Any]]) -> WrittenPlan:
         None if head.unit is None else DeletionUnit(head.unit),
         # Manifests without a name are all left, or all deleted, as the policy says; where nobody says it, they stay.
         head.untagged_left == 0,
-        head.unapproved,
+        None if head.spared is None else head.unapproved,
         head.withheld,
     )
 
@@ -254,11 +260,11 @@ def _take(found: _Lines, line: Mapping[str, Any]) -> None:
             found.tags[line["tag"]] = PlannedTag(parse_digest(line["digest"]), line.get("subject"))
         case "held":
             found.spared[line["tag"]] = line["reason"]
-        case "outcome" if line["outcome"] in _SPARING:
+        case "outcome" if line["outcome"] in SPARING:
             found.spared[line["tag"]] = line["outcome"]
         case "untagged":
             digest = parse_digest(line["digest"])
-            (found.needed if line.get("outcome") in _SPARING else found.untagged).add(digest)
+            (found.needed if line.get("outcome") in SPARING else found.untagged).add(digest)
         case _:
             pass  # what stays stays by itself
 

@@ -156,7 +156,8 @@ def parse_policy(body: Mapping[str, Any], bounds: Bounds = UNBOUNDED) -> ParsedP
     except ValidationError as error:
         raise InvalidSpecError(_explain(problem) for problem in error.errors()) from error
     schedule = _schedule(spec)
-    if refusals := bounds.refusals(_asked(spec.registry, schedule)):
+    collection = _collection(spec, _annotation(metadata, COLLECT_ANNOTATION, _LONGEST_REQUEST))
+    if refusals := bounds.refusals(_asked(spec.registry, schedule, collection)):
         raise NotAllowedError(refusals)
     return ParsedPolicy(
         namespace=metadata["namespace"],
@@ -178,7 +179,7 @@ def parse_policy(body: Mapping[str, Any], bounds: Bounds = UNBOUNDED) -> ParsedP
         ),
         timeout=parse_duration(spec.timeout),
         history_limit=spec.history_limit,
-        collection=_collection(spec, _annotation(metadata, COLLECT_ANNOTATION, _LONGEST_REQUEST)),
+        collection=collection,
     )
 
 
@@ -213,9 +214,10 @@ def _collection(spec: PolicySpec, request: str | None) -> CollectionRules:
     )
 
 
-def _asked(registry: RegistrySpec, schedule: Schedule | None) -> Asked:
+def _asked(registry: RegistrySpec, schedule: Schedule | None, collection: CollectionRules) -> Asked:
     address, token_url = (None if url is None else Endpoint.of(url) for url in (registry.url, registry.token_url))
-    return Asked(address, token_url, registry.insecure, schedule)
+    collections = None if collection.mode is CollectionMode.NONE else collection.schedule
+    return Asked(address, token_url, registry.insecure, schedule, collections)
 
 
 def _policy(uid: str, spec: PolicySpec) -> Policy:

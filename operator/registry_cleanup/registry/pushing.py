@@ -105,6 +105,9 @@ def _joined(url: str, location: str, digest: Digest) -> str:
         place = urlsplit(urljoin(url, location))
     except ValueError as error:
         raise NotStoredError("the registry names no place for an upload") from error
+    if not place.path.startswith("/"):
+        # It would be read as part of the host.
+        raise NotStoredError("the registry names no place for an upload")
     query = f"{place.query}&" if place.query else ""
     own = urlsplit(url)
     return f"{own.scheme}://{own.netloc}{place.path}?{query}{urlencode({'digest': digest})}"

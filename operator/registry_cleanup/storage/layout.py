@@ -130,7 +130,7 @@ def manifest(tree: Tree, repository: str, digest: Digest) -> CopiedManifest | No
     """Return a manifest's content; None where the storage has lost it.
 
     Raises:
-        DoubtError: it is not what its digest names, so nobody knows what it lists.
+        DoubtError: it is not what its digest names, or cannot be read, so nobody knows what it lists.
     """
     content = tree.read(_blob_parts(digest), _MOST_MANIFEST)
     if content is None:
@@ -138,6 +138,8 @@ def manifest(tree: Tree, repository: str, digest: Digest) -> CopiedManifest | No
     found = CopiedManifest(repository, digest, "", content)
     if len(content) > _MOST_MANIFEST or not found.genuine:
         raise DoubtError(f"{tree.path}/{shown(_blob_parts(digest))} is not what its digest names")
+    if not found.understood:
+        raise DoubtError(f"{tree.path}/{shown(_blob_parts(digest))} is nothing of which one can tell what it lists")
     return found
 
 

@@ -153,6 +153,23 @@ def test_a_workload_that_was_put_back_with_its_mark_ends_the_job_too() -> None:
     assert action.restart
 
 
+def test_a_job_that_comes_about_after_the_restoration_is_ended_and_the_registry_restarted() -> None:
+    """Nobody heard of its creation in time, and what it took away the registry still remembers."""
+    failed = replace(_VERIFYING, measures=None, failure="the policy was suspended")
+    assert next_action(_seen(_UP, failed, _RUNNING)) == EndJob(failed.failure)
+    collecting = replace(failed, step=Step.COLLECTING)
+    assert isinstance(next_action(_seen(_UP, collecting, replace(_RUNNING, ending=True))), Await)
+    assert next_action(_seen(_UP, collecting)) == Restore(failure=failed.failure, restart=True)
+    assert next_action(_seen(_UP, None, _RUNNING, objection="the policy was deleted")) == EndJob(None)
+
+
+def test_a_registry_that_was_thawed_before_status_told_of_its_job_is_restarted() -> None:
+    thawed = replace(_READ_ONLY, frozen=False)
+    action = next_action(_seen(thawed, _FROZEN, _FAILED))
+    assert isinstance(action, Restore)
+    assert action.restart
+
+
 @pytest.mark.parametrize("objection", ["the policy was deleted", "the policy was suspended"])
 def test_what_is_not_wanted_any_more_ends_at_every_step(objection: str) -> None:
     assert next_action(_seen(_UP, _FREEZING, objection=objection)) == Finish(failure=objection)
@@ -204,6 +221,13 @@ def test_a_report_touches_nothing() -> None:
     assert next_report_action(_seen(_UP, _COLLECTING)) == Finish(failure="somebody deleted its Job")
     assert isinstance(next_report_action(_seen(_UP, _COLLECTING, _RUNNING, after=_TIMEOUT)), EndJob)
     assert isinstance(next_report_action(_seen(_UP, _COLLECTING, _RUNNING, objection="suspended")), EndJob)
+
+
+def test_a_report_whose_job_is_refused_ends_with_the_cause() -> None:
+    """A quota, say: asked again each second, it would refuse it until the time is over, and nobody be told why."""
+    refused = replace(_FREEZING, failure="exceeded quota")
+    assert next_report_action(_seen(_UP, refused)) == Finish(failure="exceeded quota")
+    assert next_report_action(_seen(_UP, refused, _RUNNING)) == EndJob("exceeded quota")
 
 
 _workloads = st.one_of(
@@ -287,3 +311,9 @@ def test_what_was_collected_counts_and_what_kept_the_storage_from_being_pruned_i
     assert done == Restore(measures, "pruning in the storage failed: the volume is full")
     pruned = replace(_MEASURES, pruned=StoragePruned("run", 3, 3, 0))
     assert next_action(_seen(_READ_ONLY, _COLLECTING, replace(_SUCCEEDED, measures=pruned))) == Restore(pruned)
+
+
+@given(_any)
+def test_nothing_ends_or_begins_anew_beside_a_job_that_nobody_ends(seen: Seen) -> None:
+    if isinstance(next_action(seen), Finish | Freeze):
+        assert seen.job is None or seen.job.ended or seen.job.ending

@@ -20,6 +20,8 @@ from registry_cleanup.domain.copies import (
     copy_name,
     expired,
     is_copy_name,
+    is_of_the_future,
+    kept_until,
     parse_copy_name,
     undo_levels,
     without,
@@ -119,6 +121,18 @@ def test_no_rule_of_any_policy_owns_copies() -> None:
 def test_copies_go_once_their_window_is_over_and_never_where_nobody_knows_their_age() -> None:
     runs = ["20260615-110000-aaaaaa", "20260614-115959-bbbbbb", "20260614-120000-cccccc", "run", "20269999-000000-d"]
     assert expired(runs, timedelta(days=1), NOW) == ["20260614-115959-bbbbbb", "20260614-120000-cccccc"]
+
+
+def test_a_run_whose_time_no_date_can_follow_is_kept_and_hinders_nothing() -> None:
+    """Whoever may push where copies are can write such a name."""
+    runs = ["20260614-120000-cccccc", "99991231-235959-aaaaaa"]
+    assert expired(runs, timedelta(days=1), NOW) == ["20260614-120000-cccccc"]
+    assert kept_until("99991231-235959-aaaaaa", timedelta(days=1)) is None
+
+
+def test_a_run_of_the_future_is_none_that_can_be_undone() -> None:
+    names = ["20260615-120400-aaaaaa", "20260615-120600-bbbbbb", "run"]
+    assert [run for run in names if is_of_the_future(run, NOW)] == ["20260615-120600-bbbbbb"]
 
 
 # Order and choice

@@ -43,7 +43,7 @@ def _noise(word: str, number: int) -> list[str]:
 
 
 def test_a_report_begins_with_the_run() -> None:
-    assert _lines(FullReport()) == [{"type": "run", "policy": "team/builds", "repositoriesCut": 0}]
+    assert _lines(FullReport()) == [{"type": "run", "policy": "team/builds", "spared": 0, "repositoriesCut": 0}]
 
 
 def test_every_verdict_is_a_line_with_all_that_is_known_of_it() -> None:

@@ -43,9 +43,11 @@ def _asked(
     token_url: str | None = None,
     insecure: bool = False,
     schedule: str | None = None,
+    collects: str | None = None,
 ) -> Asked:
     address, token = (None if url is None else Endpoint.of(url) for url in (registry, token_url))
-    return Asked(address, token, insecure, None if schedule is None else Schedule(schedule, _UTC))
+    times = (None if each is None else Schedule(each, _UTC) for each in (schedule, collects))
+    return Asked(address, token, insecure, *times)
 
 
 def _only(*globs: str, token_hosts: tuple[Host, ...] = ()) -> Bounds:
@@ -172,6 +174,15 @@ def test_a_schedule_that_runs_too_often_anywhere_is_refused() -> None:
     )
     assert bounds.refusals(_asked(schedule="@hourly")) == ()
     assert bounds.refusals(_asked()) == ()
+
+
+def test_collections_of_garbage_that_come_too_often_are_refused() -> None:
+    """Each rolls a registry out twice, or starts the image pruner of a whole cluster."""
+    bounds = Bounds(smallest_interval=timedelta(hours=1))
+    ((path, message),) = bounds.refusals(_asked(schedule="@daily", collects="* * * * *"))
+    assert path == "spec.garbageCollection.schedule"
+    assert "only 1m apart" in message
+    assert bounds.refusals(_asked(collects="@hourly")) == ()
 
 
 def test_all_that_is_not_allowed_is_told_at_once() -> None:

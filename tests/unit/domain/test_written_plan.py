@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from registry_cleanup.domain.closure import DeletionUnit
+from registry_cleanup.domain.deletion import ItemOutcome, Outcome, UntaggedOutcome
 from registry_cleanup.domain.plan import plan_hash
 from registry_cleanup.domain.report import FullReport, read_report
+from registry_cleanup.domain.verdict import KeepReason
 from registry_cleanup.domain.written_plan import (
     PlannedTag,
     UnreadablePlanError,
@@ -53,6 +55,7 @@ def document(kind: str = "Plan", **waiting: Any) -> dict[str, Any]:  # noqa: ANN
         "generatedAt": head["generatedAt"],
         "untaggedManifestsLeft": 1,
         "deletionUnit": "Digest",
+        "spared": head["spared"],
         **({"waiting": held} if kind == "Plan" else {"unapproved": held["unapproved"]}),
     }
     return {
@@ -90,7 +93,7 @@ def test_manifests_without_a_name_go_only_where_none_of_them_is_left() -> None:
 
 def test_where_an_older_operator_says_less_less_goes() -> None:
     head, *rest = lines()
-    for field in ("untaggedManifestsLeft", "deletionUnit", "unapproved"):
+    for field in ("untaggedManifestsLeft", "deletionUnit", "unapproved", "spared"):
         del head[field]
     found = read_lines([head, *rest])
     assert (found.unit, found.deletes_untagged) == (None, False)
@@ -100,14 +103,47 @@ def test_where_an_older_operator_says_less_less_goes() -> None:
 
 def test_what_is_held_or_was_found_needed_is_spared() -> None:
     of = {"repository": "team/app"}
+    head, *rest = lines()
     more: list[dict[str, Any]] = [
         {"type": "held", **of, "tag": "old-1", "reason": "GracePeriod"},
         {"type": "outcome", **of, "tag": "old-2", "digest": digest("a"), "outcome": "NowInUse"},
         {"type": "untagged", **of, "digest": digest("x"), "outcome": "NowShared"},
     ]
-    (repository,) = read_lines([*lines(), *more]).repositories
+    (repository,) = read_lines([{**head, "spared": len(more)}, *rest, *more]).repositories
     assert {tag: each.spared for tag, each in repository.tags.items()} == {"old-1": "GracePeriod", "old-2": "NowInUse"}
     assert repository.untagged == set()
+
+
+def _sparing() -> list[dict[str, Any]]:
+    """Return the lines of a report on a run that held a tag back, and found another and a manifest needed."""
+    plan = planned(POLICY, inventory({"old-1": index("i", ["x"]), "old-2": image("a"), "new": image("b")}, image("x")))
+    report = FullReport()
+    report.planned(plan)
+    report.held(plan.repository, {"old-1": KeepReason.GRACE_PERIOD})
+    needed: list[ItemOutcome | UntaggedOutcome] = [
+        ItemOutcome("old-2", digest("a"), Outcome.NOW_IN_USE),
+        UntaggedOutcome(digest("x"), Outcome.NOW_SHARED),
+        ItemOutcome("old-3", digest("c"), Outcome.PRUNED),
+    ]
+    report.outcomes(plan.repository, needed)
+    first = {key: value for key, value in lines()[0].items() if key not in ("type", "repositoriesCut", "spared")}
+    return list(read_report(report.compressed(first)[0]))
+
+
+def test_a_plan_that_lacks_what_held_something_back_is_not_read() -> None:
+    """The hash covers what is planned alone: without these lines more would go than the run let go."""
+    whole = _sparing()
+    (repository,) = read_lines(whole).repositories
+    assert {tag: each.spared for tag, each in repository.tags.items()} == {"old-1": "GracePeriod", "old-2": "NowInUse"}
+    kinds = [line for line in whole if line["type"] == "held" or line.get("outcome") in ("NowInUse", "NowShared")]
+    assert len(kinds) == 3
+    for lost in kinds:
+        with pytest.raises(UnreadablePlanError, match="lacks what holds some of it back"):
+            read_lines([line for line in whole if line != lost])
+        told = document("Report")
+        told["plan"]["spared"] = whole[0]["spared"]
+        with pytest.raises(UnreadablePlanError, match="lacks what holds some of it back"):
+            read_document({**told, "lines": [line for line in whole[1:] if line != lost]})
 
 
 def test_what_a_run_failed_to_prune_is_not_spared() -> None:

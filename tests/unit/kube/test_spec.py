@@ -26,6 +26,7 @@ from registry_cleanup.domain.policy import (
     TagDate,
     Untagged,
 )
+from registry_cleanup.domain.tenancy import Bounds
 from registry_cleanup.kube.model import ConfigMapReference
 from registry_cleanup.kube.offline import refusals
 from registry_cleanup.kube.spec import (
@@ -34,6 +35,7 @@ from registry_cleanup.kube.spec import (
     KIND,
     REQUEST_ANNOTATION,
     InvalidSpecError,
+    NotAllowedError,
     ParsedPolicy,
     parse_policy,
 )
@@ -675,3 +677,12 @@ def test_the_repository_of_the_copies_is_never_selected() -> None:
 )
 def test_a_policy_wants_the_same_until_what_decides_on_tags_is_changed(change: dict[str, Any], *, same: bool) -> None:
     assert (_undoing(**change).intent == _undoing().intent) == same
+
+
+def test_a_bound_of_the_interval_holds_for_collections_of_garbage_too() -> None:
+    bounds = Bounds(smallest_interval=timedelta(hours=1))
+    spec = minimal_spec() | {"garbageCollection": _COLLECTION | {"schedule": "* * * * *"}}
+    with pytest.raises(NotAllowedError, match=r"spec\.garbageCollection\.schedule"):
+        parse_policy(resource(spec), bounds)
+    spec["garbageCollection"]["mode"] = "None"
+    parse_policy(resource(spec), bounds)

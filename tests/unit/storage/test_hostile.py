@@ -162,6 +162,11 @@ def _tampered(storage: HandStorage) -> None:
     data.write_text(data.read_text().replace("layers", "Layers"))
 
 
+def _unreadable(storage: HandStorage) -> None:
+    digest = storage.blob(b"no JSON")
+    storage.link(storage.revision(APP, digest), digest)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -171,6 +176,9 @@ def _tampered(storage: HandStorage) -> None:
         lambda s: next((s.repository(APP) / "_manifests/revisions/sha256").glob("*/link")).write_text(
             "sha256:" + "0" * 64
         ),
+        _unreadable,
+        # More than is parsed: whatever it lists is not known either.
+        lambda s: s.index(APP, [s.image(APP, "twice")], "new-index", word=600_000 * ","),
     ],
 )
 def test_a_repository_of_which_something_cannot_be_known_stays_whole(

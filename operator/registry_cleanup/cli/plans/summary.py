@@ -100,6 +100,7 @@ def of_plan(policy: ParsedPolicy, where: str, head: Line, report: RunReport, *, 
             "untaggedManifests": plan.untagged,
             "untaggedManifestsLeft": head.get("untaggedManifestsLeft"),
             "deletionUnit": head.get("deletionUnit"),
+            "spared": head.get("spared"),
         }
     if waiting is not None:
         totals["waiting"] = {
@@ -136,6 +137,7 @@ def of_report(namespace: str, name: str, uid: str, head: Line, status: PolicySta
         # Reports of older operators do not say it.
         "untaggedManifestsLeft": head.get("untaggedManifestsLeft"),
         "deletionUnit": head.get("deletionUnit"),
+        "spared": head.get("spared"),
         "unapproved": head.get("unapproved"),
     }
     if status.plan is not None and status.plan.hash == head["plan"]:

@@ -13,6 +13,7 @@ from registry_cleanup.domain.collection import Mark, WorkloadName
 from registry_cleanup.kube.api import REQUEST_LIMIT, BarredError, ForbiddenError, NotThereError, call
 from registry_cleanup.kube.collecting.job import JOB_LABEL, active_pods, job_name
 from registry_cleanup.kube.collecting.mark import MARKED, DamagedMarkError, mark_of
+from registry_cleanup.kube.collecting.pods import ENDED, essence_of
 from registry_cleanup.kube.raw import Kind, RawAPI
 from registry_cleanup.ports import Objection, no_objection
 
@@ -23,6 +24,8 @@ _JOBS = ("batch", "v1")
 _PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
 _PODS = Kind("v1", "Pod", "pods")
 _LONGEST_REFUSAL = 1000
+# As our manifests call it; of a pod that somebody else describes, it is the first.
+_OPERATOR = "operator"
 
 ROLE = "registry-cleanup-collector"
 # What the ClusterRole of that name grants, and a collection needs in its namespace.
@@ -63,14 +66,16 @@ class CollectionAPI:
         return missing
 
     async def image_of(self, namespace: str, pod: str) -> str | None:
-        """Return the image of the first container of a pod; None where there is none such, or it may not be seen."""
+        """Return the image of the operator's container in a pod; None where there is none, or it may not be seen."""
         try:
             pages = self._raw.pages(_PODS, None, namespace)
             async with aclosing(pages):
                 async for page in pages:
                     for body in page.items:
                         if body["metadata"]["name"] == pod:
-                            return str(body["spec"]["containers"][0]["image"])
+                            containers = body["spec"]["containers"]
+                            named = [each for each in containers if each.get("name") == _OPERATOR]
+                            return str((named or containers)[0]["image"])
         except ForbiddenError:
             return None
         return None
@@ -139,12 +144,14 @@ class CollectionAPI:
         )
 
     async def pods(self, namespace: str, selector: str | None = None) -> list[dict[str, Any]]:
-        """Return the pods of a namespace, or those of them that a selector selects."""
+        """Return the pods of a namespace that have not ended, or all that a selector selects: of each what decides."""
         found: dict[str, dict[str, Any]] = {}
         pages = self._raw.pages(_PODS, selector, namespace)
         async with aclosing(pages):
             async for page in pages:
-                found |= {body["metadata"]["uid"]: body for body in page.items}
+                for body in page.items:
+                    if selector is not None or (body.get("status") or {}).get("phase") not in ENDED:
+                        found[body["metadata"]["uid"]] = essence_of(body)
         return list(found.values())
 
     # Jobs

@@ -274,11 +274,13 @@ def measures_of(pods: Sequence[Object], mode: CollectionMode) -> Measures | None
         try:
             bytes_after, blobs_after = after["bytes"], after["blobs"]
             if mode is CollectionMode.REPORT:
-                bytes_after, blobs_after = bytes_after - after["eligibleBytes"], blobs_after - after["eligibleBlobs"]
+                # Not of what is there afterwards: the registry takes pushes meanwhile.
+                bytes_after = before["bytes"] - after["eligibleBytes"]
+                blobs_after = before["blobs"] - after["eligibleBlobs"]
             return Measures(
                 int(before["bytes"]), int(before["blobs"]), int(bytes_after), int(blobs_after), _pruned(pod)
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
     return None
 
@@ -301,7 +303,7 @@ def _told(pod: Object, container: str) -> Object | None:
         return None
     try:
         found = json.loads(ended.get("message") or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -46,14 +46,15 @@ def intruder_of(
 
 
 def _made_by(name: WorkloadName, pod: Object) -> bool:
-    """Say whether a pod that a workload's selector selects is its own, and not one of another's that bears the same."""
-    for owner in pod["metadata"].get("ownerReferences") or ():
+    """Say whether a pod that a workload's selector selects is its own, and not another's, or made by hand."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    for owner in owners:
         # A ReplicaSet is called like its Deployment and a hash.
         made = owner["name"].rpartition("-")[0] if owner["kind"] == "ReplicaSet" else owner["name"]
         kind = "Deployment" if owner["kind"] == "ReplicaSet" else owner["kind"]
         if (kind, made) != (name.kind, name.name):
             return False
-    return True
+    return bool(owners)
 
 
 def _same(storage: Object, volume: Object) -> bool:

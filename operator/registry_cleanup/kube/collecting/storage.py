@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
 from registry_cleanup.domain.collection import WorkloadName
+from registry_cleanup.kube.collecting.configuration import (
+    DEFAULT_ROOT,
+    StorageSettings,
+    UnreadableConfigurationError,
+    storage_settings,
+)
 
 Object = Mapping[str, Any]
 
-# As in the official images' configuration.
-DEFAULT_ROOT = "/var/lib/registry"
 _ROOT_VARIABLE = "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"
 _DRIVER_VARIABLE = "REGISTRY_STORAGE"
 # Where the official images have their configuration: 3.x, 2.x. The first that is there is read.
@@ -31,9 +33,11 @@ _LASTING = frozenset(
         *("scaleIO", "storageos", "vsphereVolume"),
     }
 )
-# What a registry remembers of its layers, by either name; in redis it outlives the registry's pods.
-_CACHES = ("blobdescriptor", "layerinfo")
-_CACHE_VARIABLES = ("REGISTRY_STORAGE_CACHE", *(f"REGISTRY_STORAGE_CACHE_{each.upper()}" for each in _CACHES))
+_NODE_NAMES = frozenset({"kubernetes.io/hostname", "metadata.name"})
+# What it keeps of its layers: the first goes before a configuration.
+_CACHE_VARIABLE = "REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR"
+_CACHE_VARIABLES = (_CACHE_VARIABLE, "REGISTRY_STORAGE_CACHE_LAYERINFO", "REGISTRY_STORAGE_CACHE")
+_DECIDING_VARIABLES = (_ROOT_VARIABLE, _DRIVER_VARIABLE, _CONFIGURATION_VARIABLE)
 _FIELD = "spec.garbageCollection.volume"
 
 
@@ -122,6 +126,45 @@ def _source_at(pod: Object, container: Object, path: str) -> ConfigurationSource
     return None
 
 
+def expect_known(name: WorkloadName, container: Object, source: ConfigurationSource | None) -> None:
+    """Raise `UnfitWorkloadError` where the registry may be set up by what nobody can read here, such as a Secret.
+
+    It may store elsewhere, or keep in redis what it knows of its layers. Variables go before a configuration: where
+    they tell both, nothing else matters.
+    """
+    values = {each["name"]: each.get("value") for each in container.get("env") or ()}
+    if values.get(_ROOT_VARIABLE) and values.get(_CACHE_VARIABLE) == "inmemory":
+        return
+    path = configuration_of(container)
+    found = None
+    if source is None:
+        paths = DEFAULT_CONFIGURATIONS if path is None else (path,)
+        found = next((volume for each in paths if (volume := _volume_at(container, each)) is not None), None)
+    if found is not None:
+        unread = f"configuration is in volume {found!r}, which is no ConfigMap"
+    elif container.get("envFrom"):
+        unread = "variables come from envFrom"
+    elif any(each in values and values[each] is None for each in _DECIDING_VARIABLES):
+        unread = "variables come from elsewhere (valueFrom)"
+    else:
+        return
+    raise UnfitWorkloadError(
+        f"the registry's {unread}, so where {name} stores, and what its cache outlives, is not known here: set "
+        f"{_ROOT_VARIABLE} (such as {DEFAULT_ROOT}) and {_CACHE_VARIABLE} (inmemory) in container {container['name']}"
+    )
+
+
+def _volume_at(container: Object, path: str) -> str | None:
+    """Return the volume that holds what is at `path`; None where that is the image's own."""
+    mounts = [
+        mount
+        for mount in container.get("volumeMounts") or ()
+        if PurePosixPath(path).is_relative_to(PurePosixPath(mount["mountPath"]))
+    ]
+    found = max(mounts, key=lambda mount: len(mount["mountPath"]), default=None)
+    return None if found is None else str(found["name"])
+
+
 def place_of(name: WorkloadName, pod: Object, volume: str | None, configuration: str | None) -> Place:
     """Return where the registry is; raise `UnfitWorkloadError` where nobody can tell, or it keeps no files.
 
@@ -162,7 +205,7 @@ def _goes(pod: Object, volume: str) -> str | None:
     if "hostPath" in source and not _stays(pod):
         return (
             "is a folder of a node, and the pods may come up on another: pin them to it with a nodeSelector or a "
-            "required nodeAffinity, or use a PersistentVolumeClaim"
+            "required nodeAffinity of kubernetes.io/hostname, or use a PersistentVolumeClaim"
         )
     if not _LASTING.intersection(source):
         return "is none that outlives its pods, and to collect would be to lose it: use a PersistentVolumeClaim"
@@ -170,32 +213,34 @@ def _goes(pod: Object, volume: str) -> str | None:
 
 
 def _stays(pod: Object) -> bool:
-    """Say whether a pod runs on certain nodes only."""
+    """Say whether a pod runs on one node only: of what else selects nodes, nobody can see here how many have it."""
     affinity = (pod.get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    return bool(pod.get("nodeName") or pod.get("nodeSelector") or required)
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms = required.get("nodeSelectorTerms") or ()
+    named = [
+        each
+        for term in terms
+        for each in (*(term.get("matchExpressions") or ()), *(term.get("matchFields") or ()))
+        if each["key"] in _NODE_NAMES and each["operator"] == "In" and len(each.get("values") or ()) == 1
+    ]
+    selected = (pod.get("nodeSelector") or {}).keys() & _NODE_NAMES
+    return bool(pod.get("nodeName") or selected or (len(terms) == 1 and named))
 
 
 def _root(name: WorkloadName, container: Object, configuration: str | None) -> str:
-    driver, root = None, DEFAULT_ROOT
-    if configuration is not None:
-        try:
-            storage = (yaml.safe_load(configuration) or {}).get("storage") or {}
-            caches = storage.get("cache") or {}
-            _expect_forgetful(name, [caches.get(each) for each in _CACHES])
-            others = {"cache", "delete", "maintenance", "redirect", "tag"}
-            driver = next((each for each in storage if each not in others), None)
-            root = (storage.get("filesystem") or {}).get("rootdirectory") or DEFAULT_ROOT
-        except (yaml.YAMLError, AttributeError) as error:
-            raise UnfitWorkloadError(f"the configuration of the registry of {name} cannot be read as YAML") from error
+    try:
+        settings = StorageSettings() if configuration is None else storage_settings(configuration)
+    except UnreadableConfigurationError as error:
+        raise UnfitWorkloadError(f"the configuration of the registry of {name} {error}") from error
+    _expect_forgetful(name, settings.caches)
     variables = [each for each in container.get("env") or () if each["name"] in _CACHE_VARIABLES]
     _expect_forgetful(name, [each.get("value") if "valueFrom" not in each else "valueFrom" for each in variables])
-    driver = _variable(container, _DRIVER_VARIABLE) or driver
+    driver = _variable(container, _DRIVER_VARIABLE) or settings.driver
     if driver not in (None, "filesystem"):
         raise UnfitWorkloadError(
             f"the registry of {name} stores in {driver}, not in files: its garbage cannot be collected from here"
         )
-    return str(PurePosixPath(_variable(container, _ROOT_VARIABLE) or root))
+    return str(PurePosixPath(_variable(container, _ROOT_VARIABLE) or settings.root))
 
 
 def _expect_forgetful(name: WorkloadName, caches: Iterable[object]) -> None:

@@ -70,6 +70,11 @@ def obstacle_of(name: WorkloadName, body: Object, strategy: Strategy) -> str | N
     if spec.get("replicas", 1) == 0:
         return f"{name} is scaled to zero, so nobody can tell that it is restored: scale it up"
     if strategy is Strategy.OFFLINE:
+        if (spec.get("persistentVolumeClaimRetentionPolicy") or {}).get("whenScaled") == "Delete":
+            return (
+                f"{name} deletes its claims, and with them all images, where it is scaled down "
+                "(persistentVolumeClaimRetentionPolicy.whenScaled: Delete): let it Retain them"
+            )
         return None
     if spec.get("paused"):
         return f"{name} is paused, so that read-only mode would not be rolled out: resume it, or use strategy Offline"

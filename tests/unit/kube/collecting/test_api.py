@@ -83,6 +83,13 @@ async def test_the_image_of_the_operator_is_that_of_its_own_pod() -> None:
     assert await _api(_Raw({"pods": pods})).image_of("ns", "gone") is None
 
 
+async def test_the_image_of_a_sidecar_that_stands_before_the_operator_is_not_taken_for_its_own() -> None:
+    """A service mesh puts its proxy first where others are to wait for that."""
+    containers = [{"name": "istio-proxy", "image": "proxy:1"}, {"name": "operator", "image": "operator:1"}]
+    pod = {"metadata": {"name": "mine", "uid": "mine"}, "spec": {"containers": containers}}
+    assert await _api(_Raw({"pods": [pod]})).image_of("ns", "mine") == "operator:1"
+
+
 async def test_an_operator_that_may_not_see_its_pod_does_not_know_its_image() -> None:
     assert await _api(_Raw({}, ForbiddenError("no"))).image_of("ns", "mine") is None
 
@@ -112,11 +119,75 @@ async def test_who_may_list_no_workloads_at_all_has_frozen_none(caplog: pytest.L
 
 
 def _pod(name: str, *owners: dict[str, Any]) -> dict[str, Any]:
-    return {"metadata": {"name": name, "uid": name, "ownerReferences": list(owners)}, "status": {"phase": "Running"}}
+    metadata = {"name": name, "uid": name, "ownerReferences": list(owners)}
+    return {"metadata": metadata, "spec": {"containers": []}, "status": {"phase": "Running"}}
 
 
 async def test_a_pod_that_only_bears_the_label_of_a_collection_is_none_of_its_job() -> None:
     job = {"kind": "Job", "name": job_name("c1"), "controller": True}
     own = _pod("own", job)
     strangers = [_pod("label"), _pod("owned", {**job, "controller": False}), _pod("other", {**job, "name": "other"})]
-    assert await _api(_Raw({"pods": [*strangers, own]})).job_pods("team", "c1") == ([own], 1)
+    found, active = await _api(_Raw({"pods": [*strangers, own]})).job_pods("team", "c1")
+    assert ([pod["metadata"]["name"] for pod in found], active) == (["own"], 1)
+
+
+_VARIABLES = [{"name": "REGISTRY_STORAGE_MAINTENANCE_READONLY", "value": "x"}, {"name": "PASSWORD", "value": "secret"}]
+
+
+def _whole(name: str, **status: Any) -> dict[str, Any]:  # noqa: ANN401 - any field of a status
+    """Return a pod with much that decides nothing."""
+    mounts = [{"name": "data", "mountPath": "/data", "readOnly": True}, {"name": "token", "mountPath": "/var/run"}]
+    container = {"name": "c", "image": "i", "env": _VARIABLES, "volumeMounts": mounts, "resources": {"limits": {}}}
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "d"}}
+    return {
+        "metadata": {
+            "name": name,
+            "uid": name,
+            "labels": {"app": "registry"},
+            "annotations": {"a": "b"},
+            "managedFields": [{"manager": "m"}],
+            "ownerReferences": [{"kind": "ReplicaSet", "name": "registry-1"}],
+        },
+        "spec": {"containers": [container], "volumes": [claim, {"name": "token", "projected": {}}], "tolerations": []},
+        "status": {"phase": "Running", **status},
+    }
+
+
+async def test_of_the_pods_of_a_namespace_no_more_is_held_than_decides() -> None:
+    """There may be thousands, and each look takes all of them: the operator has half a gigabyte."""
+    waiting = {"name": "c", "image": "i", "imageID": "x", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
+    scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}
+    pod = _whole("a", conditions=[scheduled, {"type": "Ready", "status": "False"}], containerStatuses=[waiting])
+    ended = [_whole("b", phase="Succeeded"), _whole("c", phase="Failed")]
+    mounts = [{"name": "data", "readOnly": True}, {"name": "token"}]
+    assert await _api(_Raw({"pods": [pod, *ended]})).pods("team") == [
+        {
+            "metadata": {
+                "name": "a",
+                "uid": "a",
+                "labels": {"app": "registry"},
+                "ownerReferences": [{"kind": "ReplicaSet", "name": "registry-1"}],
+            },
+            "spec": {
+                "containers": [{"name": "c", "env": _VARIABLES[:1], "volumeMounts": mounts}],
+                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "d"}}],
+            },
+            "status": {
+                "phase": "Running",
+                "conditions": [scheduled],
+                "containerStatuses": [
+                    {"name": "c", "image": "i", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
+                ],
+            },
+        }
+    ]
+
+
+async def test_pods_of_a_job_are_seen_also_once_they_have_ended() -> None:
+    owner = {"kind": "Job", "name": job_name("c1"), "controller": True}
+    state = {"terminated": {"exitCode": 0, "message": "{}"}}
+    pod = _whole("a", phase="Succeeded", initContainerStatuses=[{"name": "measure-before", "state": state}])
+    pod["metadata"]["ownerReferences"] = [owner]
+    (found,), active = await _api(_Raw({"pods": [pod]})).job_pods("team", "c1")
+    assert active == 0
+    assert found["status"]["initContainerStatuses"] == [{"name": "measure-before", "state": state}]

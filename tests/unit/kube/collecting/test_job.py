@@ -142,7 +142,18 @@ def test_what_was_measured_before_and_after_is_read_from_its_pod() -> None:
     assert _job("Complete", before, eligible, mode=CollectionMode.REPORT).measures == Measures(100, 5, 70, 3)
 
 
-@pytest.mark.parametrize("message", ["", "no JSON", "[]", '{"bytes": "many", "blobs": 1}'])
+def test_what_is_pushed_during_a_dry_run_does_not_make_less_of_what_it_would_free() -> None:
+    before = _ended(BEFORE, 0, json.dumps({"bytes": 100, "blobs": 5}))
+    eligible = _ended(AFTER, 0, json.dumps({"bytes": 190, "blobs": 9, "eligibleBytes": 30, "eligibleBlobs": 2}))
+    measures = _job("Complete", before, eligible, mode=CollectionMode.REPORT).measures
+    assert measures is not None
+    assert (measures.freed, measures.removed) == (30, 2)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["", "no JSON", "[]", '{"bytes": "many", "blobs": 1}', '{"bytes": Infinity, "blobs": 1}', 2000 * "["],
+)
 def test_a_job_that_left_no_measures_has_failed(message: str) -> None:
     found = _job("Complete", _ended(BEFORE, 0, '{"bytes": 100, "blobs": 5}'), _ended(AFTER, 0, message))
     assert found.measures is None

@@ -14,6 +14,7 @@ from registry_cleanup.kube.collecting.storage import (
     configuration_of,
     configuration_source,
     container_of,
+    expect_known,
     place_of,
 )
 
@@ -164,12 +165,40 @@ def test_a_storage_that_may_go_with_its_pods_is_not_collected(volume: dict[str, 
         place_of(_NAME, _with(volume), None, None)
 
 
+def _required(*expressions: dict[str, Any], part: str = "matchExpressions", terms: int = 1) -> dict[str, Any]:
+    """Return the affinity of a pod to nodes."""
+    required = {"nodeSelectorTerms": [{part: list(expressions)}] * terms}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        {"nodeSelector": {"kubernetes.io/os": "linux"}},
+        {"nodeSelector": {"node-role.kubernetes.io/worker": ""}},
+        _required({"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}),
+        _required({"key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["n"]}),
+        _required({"key": "kubernetes.io/hostname", "operator": "In", "values": ["n", "m"]}),
+        _required({"key": "kubernetes.io/hostname", "operator": "In", "values": ["n"]}, terms=2),
+    ],
+)
+def test_a_folder_of_a_node_is_not_collected_where_several_nodes_may_have_the_pods(pod: dict[str, Any]) -> None:
+    """After the rollout the registry would come up where that folder is empty."""
+    with pytest.raises(UnfitWorkloadError, match="pin them to it"):
+        place_of(_NAME, _with({"hostPath": {"path": "/srv"}}, **pod), None, None)
+
+
 @pytest.mark.parametrize(
     "pod",
     [
         {"nodeName": "n"},
         {"nodeSelector": {"kubernetes.io/hostname": "n"}},
-        {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}}},
+        _required({"key": "kubernetes.io/hostname", "operator": "In", "values": ["n"]}),
+        _required({"key": "metadata.name", "operator": "In", "values": ["n"]}, part="matchFields"),
+        _required(
+            {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
+            {"key": "kubernetes.io/hostname", "operator": "In", "values": ["n"]},
+        ),
     ],
 )
 def test_a_folder_of_a_node_that_the_pods_stay_on_is_collected(pod: dict[str, Any]) -> None:
@@ -228,3 +257,44 @@ def test_a_registry_whose_environment_lets_its_cache_outlive_its_restart_is_unfi
 def test_a_cache_in_memory_is_none_to_fear(env: list[dict[str, str]], cache: str) -> None:
     configuration = f"storage:\n  cache: {cache}\n  filesystem: {{rootdirectory: {_DEFAULT}}}\n"
     assert place_of(_NAME, _pod(_container(env=env)), None, configuration).root == _DEFAULT
+
+
+_SETTLED = [
+    *_variable("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", _DEFAULT),
+    *_variable("REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR", "inmemory"),
+]
+_ELSEWHERE = {"valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}
+
+
+@pytest.mark.parametrize(
+    ("container", "words"),
+    [
+        (_container(mounts={"storage": _DEFAULT, "config": "/etc/docker/registry"}), "'config', which is no ConfigMap"),
+        (_container(mounts={"config": "/config"}, args=["/config/config.yml"]), "'config', which is no ConfigMap"),
+        (_container(envFrom=[{"secretRef": {"name": "s"}}]), "envFrom"),
+        (_container(env=[{"name": "REGISTRY_STORAGE", **_ELSEWHERE}]), "valueFrom"),
+        (_container(env=[{"name": "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", **_ELSEWHERE}]), "valueFrom"),
+    ],
+)
+def test_a_registry_that_is_set_up_by_what_nobody_can_read_is_unfit_until_variables_tell(
+    container: dict[str, Any], words: str
+) -> None:
+    """It may keep what it knows of its layers in redis, and say of what was collected that it has it."""
+    with pytest.raises(UnfitWorkloadError, match=f"{words}.*set REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"):
+        expect_known(_NAME, container, None)
+    expect_known(_NAME, {**container, "env": _SETTLED}, None)
+
+
+@pytest.mark.parametrize(
+    ("container", "source"),
+    [
+        (_container(), None),
+        (_container(mounts={"storage": _DEFAULT, "certificates": "/etc/docker/registry/certs"}), None),
+        (_container(mounts={"config": "/etc/docker/registry"}), ConfigurationSource("c", "config.yml")),
+        (_container(env=[{"name": "REGISTRY_HTTP_SECRET", **_ELSEWHERE}]), None),
+    ],
+)
+def test_a_registry_whose_configuration_is_read_or_its_image_s_own_is_known(
+    container: dict[str, Any], source: ConfigurationSource | None
+) -> None:
+    expect_known(_NAME, container, source)

@@ -144,3 +144,24 @@ def test_the_pods_are_found_by_the_whole_selector() -> None:
         ],
     }
     assert selector_of(body) == "app=registry,tier in (a,b),!canary"
+
+
+@pytest.mark.parametrize(
+    ("policy", "strategy", "fits"),
+    [
+        ({"whenScaled": "Delete"}, Strategy.OFFLINE, False),
+        ({"whenScaled": "Delete", "whenDeleted": "Retain"}, Strategy.READ_ONLY, True),
+        ({"whenScaled": "Retain", "whenDeleted": "Delete"}, Strategy.OFFLINE, True),
+        (None, Strategy.OFFLINE, True),
+    ],
+)
+def test_a_stateful_set_that_deletes_its_claims_when_it_is_scaled_down_is_not_scaled_to_zero(
+    policy: dict[str, str] | None, strategy: Strategy, *, fits: bool
+) -> None:
+    """All images would go with them."""
+    body = deployment()
+    body["kind"] = "StatefulSet"
+    body["spec"] |= {"podManagementPolicy": "Parallel", "persistentVolumeClaimRetentionPolicy": policy}
+    found = obstacle_of(WorkloadName("StatefulSet", "registry"), body, strategy)
+    assert (found is None) is fits
+    assert fits or "whenScaled" in str(found)

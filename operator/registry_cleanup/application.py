@@ -192,9 +192,9 @@ class Application:
             raise RunError(Failure("PlanOnly", _CHANGES_NOTHING, mendable=True))
         order = UndoOrder(policy.uid, run)
         async with self._connect(policy) as registry:
-            formerly = None if known is None else known.repository
-            store = await copies_with(run, policy.policy, registry, self._copies(policy), formerly)
-            return await undo(order, registry, store, self._plans(policy).protect, policy=policy.policy)
+            places = () if known is None else known.known(policy.registry.url)
+            store = await copies_with(run, policy.policy, registry, self._copies(policy), places)
+            return await undo(order, registry, store, self._plans(policy).protect, policy=policy.policy, known=places)
 
     async def tend_copies(self, policy: ParsedPolicy, known: UndoableStatus | None) -> CopiesHeld:
         """Remove copies whose window is over where they are `known` to be; return what is left; raise `RunError`."""

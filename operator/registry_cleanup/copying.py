@@ -14,6 +14,7 @@ from registry_cleanup.domain.copies import (
     CopiedTag,
     Copies,
     CopiesHeld,
+    KnownCopies,
     expired,
     is_of_the_future,
 )
@@ -144,26 +145,42 @@ def copies_of(policy: Policy, registry: Registry, elsewhere: CopyStore | None) -
 
 
 async def copies_with(
-    run: str | None, policy: Policy, registry: Registry, elsewhere: CopyStore | None, formerly: str | None
+    run: str | None, policy: Policy, registry: Registry, elsewhere: CopyStore | None, known: Iterable[KnownCopies] = ()
 ) -> CopyStore:
     """Return where the copies of `run` are: where those of `policy` are now, or were before it was changed.
 
     Args:
-        run: its ID; None for any.
+        run: its ID; None for the last one of which there are copies.
         policy: whose run it was.
         registry: open.
         elsewhere: where copies are that are in no repository.
-        formerly: the repository that had them last, as far as is known.
+        known: where status says that copies are.
 
     Raises:
         RunError: a place could not be looked at.
     """
     place = copies_of(policy, registry, elsewhere)
-    before = registry.copies_in(formerly, policy.uid) if formerly is not None else None
-    for store in () if run is None else (place, before, elsewhere):
+    stores = [place]
+    for repository in {each.repository: None for each in known}:
+        before = registry.copies_in(repository, policy.uid) if repository is not None else elsewhere
+        if before is not None and before.repository != place.repository:
+            stores.append(before)
+    if run is None:
+        return await _with_last_run(stores)
+    for store in (*stores, elsewhere):
         if store is not None and run in await store.runs():
             return store
     return place
+
+
+async def _with_last_run(stores: Sequence[CopyStore]) -> CopyStore:
+    """Return which of `stores` has the copies of the last run, the first one where none has any."""
+    found = stores[0]
+    last = max(await found.runs(), default="")
+    for store in stores[1:]:
+        if (run := max(await store.runs(), default="")) > last:
+            found, last = store, run
+    return found
 
 
 async def remove_expired(store: CopyStore, window: timedelta, now: datetime) -> CopiesHeld:

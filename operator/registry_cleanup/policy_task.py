@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ from registry_cleanup.domain.undoing import Undone
 from registry_cleanup.doors import registry_key
 from registry_cleanup.kube.guard import change
 from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy
-from registry_cleanup.kube.status import FAILING
+from registry_cleanup.kube.status import FAILING, registry_name
 from registry_cleanup.narrator import Narrator
 from registry_cleanup.places import Seat
 from registry_cleanup.ports import InterruptedRunError, RunError
@@ -242,6 +242,7 @@ class PolicyTask:
             next_time=timetable.next_start(self._now()) if timetable is not None else None,
             history_limit=policy.history_limit,
             undo_kept=policy.policy.undo.kept_for,
+            registry=registry_name(policy.registry.url),
         )
         if report.conflicts is not None:
             # A dry run blocks nobody, so it has no say over a younger policy.
@@ -351,7 +352,8 @@ class PolicyTask:
                 return True
             self._tending.looked()
             generation = self.standing.status.observed_generation or policy.generation
-            await self.standing.write(self.standing.writer(generation).undoable(held, policy.policy.undo.kept_for))
+            window, registry = policy.policy.undo.kept_for, registry_name(policy.registry.url)
+            await self.standing.write(self.standing.writer(generation).undoable(held, window, registry))
             again = self._tending.due(policy, self.standing.status, now := self._now())
             if again is not None and again <= now:  # whatever that is, asking at once will not help
                 self._tending.put_off(now)
@@ -461,8 +463,13 @@ class PolicyTask:
         if last is not None and last.phase is Phase.RUNNING:
             message = "the operator ended during this run; it is done again"
             # Of the generation since then nothing is known yet.
-            writer = self.standing.writer(self.standing.status.observed_generation)
-            if await self.standing.write(writer.interrupted(message)):
+            known = self.standing.status.observed_generation
+            changed = None
+            with suppress(InvalidSpecError):
+                policy = self._application.parse(self.standing.body)
+                changed = policy.policy.undo if known not in (None, policy.generation) else None
+            writer = self.standing.writer(known)
+            if await self.standing.write(writer.interrupted(message, changed)):
                 self._tell("RunInterrupted", f"{last.trigger.value}: {message}", warning=True)
 
     async def _sleep(self, wait: Wait) -> None:

@@ -39,7 +39,7 @@ _HOLDS = timedelta(minutes=10)
 _UNKNOWN_HOLDS = timedelta(minutes=1)
 _FORGET = timedelta(days=1)
 
-_Pair = frozenset[tuple[str, int]]
+_Pair = frozenset[tuple[str, int, str | None]]
 
 
 class PolicyRivals(Rivals):
@@ -139,7 +139,8 @@ class SameRegistry:
         """
         if _by_url(mine, theirs):
             return True
-        pair = frozenset({(mine.uid, mine.generation), (theirs.uid, theirs.generation)})
+        # What a policy pruned may be at another registry than it names by now.
+        pair = frozenset((each.uid, each.generation, each.registry.url) for each in (mine, theirs))
         before = self._found.get(pair)
         now = self._clock.now()
         if before is not None and now - before[1] < _HOLDS:

@@ -15,6 +15,7 @@ from registry_cleanup.clock import SystemClock
 from registry_cleanup.cluster import NoKubeconfigError, cluster_client
 from registry_cleanup.connector import Connector, OpenStreams, Streams
 from registry_cleanup.copying import copies_with
+from registry_cleanup.domain.copies import KnownCopies
 from registry_cleanup.domain.inventory import Needs
 from registry_cleanup.domain.run import Failure, RunOrder, RunReport
 from registry_cleanup.domain.situation import Situation
@@ -230,7 +231,7 @@ class Session:
         copies: CopyStore,
         protect: Protect,
         told: Callable[[UndoOutcome], None],
-        formerly: str | None = None,
+        known: Sequence[KnownCopies] = (),
     ) -> Undone:
         """Put back what a run of `policy` pruned; raise `RunError`.
 
@@ -240,11 +241,11 @@ class Session:
             copies: where they are, unless the policy names a repository for them.
             protect: keeps what comes back from the next runs.
             told: is told of each outcome at once.
-            formerly: the repository that had copies last, which the policy may name no more.
+            known: where status says that copies are, which may be another place than the policy names now.
         """
         async with self.connect(policy) as registry:
-            store = await copies_with(order.run, policy.policy, registry, copies, formerly)
-            return await undo(order, registry, store, protect, told, policy.policy)
+            store = await copies_with(order.run, policy.policy, registry, copies, known)
+            return await undo(order, registry, store, protect, told, policy.policy, known)
 
     async def _clock_offset(self) -> timedelta | None:
         """Return the API server's clock minus ours; None without a cluster, or where it does not tell."""

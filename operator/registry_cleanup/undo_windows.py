@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from registry_cleanup.domain.duration import LONGEST, duration_text
 from registry_cleanup.domain.interval import expected_interval
 from registry_cleanup.domain.run import Phase
 from registry_cleanup.kube.spec import InvalidSpecError, ParsedPolicy, parse_policy
-from registry_cleanup.kube.status import PolicyStatus, parse_status, parse_time
+from registry_cleanup.kube.status import OWN_REGISTRY, PolicyStatus, parse_status, parse_time, registry_name
 from registry_cleanup.live_policies import Parse
 from registry_cleanup.ports import RunError
 from registry_cleanup.rivals import Connect, SameRegistry
@@ -53,11 +53,12 @@ class _Open:
     """A window that has not passed.
 
     Attributes:
-        policy: whose.
+        policy: whose, with the registry where it pruned.
         window: it.
         pruned: when the policy pruned last, as far as its status says.
         runs: whether it may have pruned since, in a run that has not said so yet.
-        comparable: whether its registry may be looked at.
+        comparable: whether that registry is known, and may be looked at.
+        moved: whether that is another registry than the policy names by now.
     """
 
     policy: ParsedPolicy
@@ -65,6 +66,7 @@ class _Open:
     pruned: datetime | None
     runs: bool
     comparable: bool
+    moved: bool
 
 
 class UndoWindows:
@@ -117,20 +119,23 @@ class UndoWindows:
 
     async def _open(self, policy: ParsedPolicy, pruned: datetime | None, now: datetime) -> list[_Open]:
         """Return what has not passed, at any registry."""
-        found = {}
+        found: dict[str, list[_Open]] = {}
         async for body in self._policies():
             other, valid, comparable = self._read(body)
             status = parse_status(body.get("status"))
             last = parse_time(status.last_pruned_time)
-            if other.uid == policy.uid:
-                last = max((each for each in (last, pruned) if each is not None), default=None)
-            run = status.last_run
-            # It may have pruned a moment ago, and says so when it ends only.
-            runs = run is not None and run.phase is Phase.RUNNING and not run.dry_run
-            window = _window(other, last, told_until(status), now, runs=runs, valid=valid)
-            if window is not None:
-                found[other.uid] = _Open(other, window, last, runs, comparable)
-        return list(found.values())
+            unwritten = pruned if other.uid == policy.uid else None
+            if unwritten is not None and last is not None and unwritten <= last:
+                unwritten = None
+            found[other.uid] = []
+            for place in _places(status, other, last, unwritten):
+                at, known = other, comparable
+                if place.moved:
+                    at, _, known = self._read(_moved(body, place.registry)) if place.registry else (other, valid, False)
+                window = _window(other, place, now, valid=valid)
+                if window is not None:
+                    found[other.uid].append(_Open(at, window, unwritten or last, place.runs, known, place.moved))
+        return [each for windows in found.values() for each in windows]
 
     def _read(self, body: Mapping[str, Any]) -> tuple[ParsedPolicy, bool, bool]:
         """Return a policy, whether it is valid, and whether its registry may be looked at.
@@ -152,7 +157,8 @@ class UndoWindows:
     async def _same(self, mine: ParsedPolicy, theirs: _Open) -> bool:
         """Say whether both are at one registry; where nobody can tell they are, since waiting does no harm."""
         other = theirs.policy
-        if mine.uid == other.uid or not theirs.comparable or mine.registry.url == other.registry.url:
+        own = mine.uid == other.uid and not theirs.moved
+        if own or not theirs.comparable or mine.registry.url == other.registry.url:
             return True
         try:
             async with self._connect(mine) as registry:
@@ -161,26 +167,76 @@ class UndoWindows:
             return True
 
 
-def told_until(status: PolicyStatus) -> datetime | None:
-    """Return until when people are told that what a policy pruned can be put back, whatever its spec says by now."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a policy may have pruned at one registry.
+
+    Attributes:
+        registry: as status calls it; None where that is not known.
+        pruned: when it pruned there last; None where it did not.
+        told: until when people are told that it can be put back.
+        runs: whether it may prune there just now.
+        moved: whether the policy names another registry by now, or nobody knows.
+    """
+
+    registry: str | None
+    pruned: datetime | None
+    told: datetime | None
+    runs: bool = False
+    moved: bool = True
+
+
+def _places(
+    status: PolicyStatus, policy: ParsedPolicy, pruned: datetime | None, unwritten: datetime | None
+) -> list[_Place]:
+    """Return where a policy pruned: at its registry, by what is known of it, and where it did before it was changed."""
+    here, undo, run = registry_name(policy.registry.url), status.undo, status.last_run
+    moved = undo is not None and undo.registry not in (None, here)
+    unsaid = run is not None and not run.dry_run and run.phase in (Phase.RUNNING, Phase.INTERRUPTED)
+    # It may have pruned a moment ago, and says so when it ends only.
+    runs = unsaid and run is not None and run.phase is Phase.RUNNING
+    # Copies tell where the last run pruned, but for one that ended without a word.
+    own = unwritten or (None if moved and not unsaid else pruned)
     storage = status.collection.storage if status.collection is not None else None
-    told = [each.until for each in (status.undo, storage) if each is not None]
-    return max((until for text in told if (until := parse_time(text)) is not None), default=None)
+    told = [None if undo is None or moved else undo.until, None if storage is None else storage.until]
+    places = [_Place(here, own, _latest(told), runs, moved=False)]
+    if undo is not None and moved:
+        places.append(_Place(undo.registry, pruned, _latest([undo.until])))
+    former = (undo.former or ()) if undo is not None else ()
+    places += [_Place(each.registry, None, _latest([each.until]), moved=each.registry != here) for each in former]
+    if runs and status.observed_generation not in (None, policy.generation):
+        # Begun before the spec was changed: nobody knows which registry that named.
+        places.append(_Place(None, None, None, runs))
+    return places
 
 
-def _window(
-    policy: ParsedPolicy, pruned: datetime | None, told: datetime | None, now: datetime, *, runs: bool, valid: bool
-) -> UndoWindow | None:
-    rules, name = policy.policy.undo, f"{policy.namespace}/{policy.name}"
-    promised = None if pruned is None else pruned + rules.window
-    until = max((each for each in (promised, told) if each is not None), default=now)
+def _latest(times: Iterable[str | None]) -> datetime | None:
+    return max((until for text in times if (until := parse_time(text)) is not None), default=None)
+
+
+def _window(policy: ParsedPolicy, place: _Place, now: datetime, *, valid: bool) -> UndoWindow | None:
+    rules, name, runs = policy.policy.undo, f"{policy.namespace}/{policy.name}", place.runs
+    promised = None if place.pruned is None else place.pruned + rules.window
+    until = max((each for each in (promised, place.told) if each is not None), default=now)
     if until > now:
         interval = None
-        if policy.schedule is not None and not policy.suspend and not policy.dry_run:
+        if policy.schedule is not None and not policy.suspend and not policy.dry_run and not place.moved:
             longest = expected_interval(policy.schedule, now)
             interval = longest if longest <= rules.kept_for else None
         return UndoWindow(until, name, rules.window, interval, valid=valid)
     return UndoWindow(now + rules.window, name, rules.window, None, runs=True, valid=valid) if runs else None
+
+
+def _moved(body: Mapping[str, Any], registry: str) -> dict[str, Any]:
+    """Return a policy as if it named this registry, with whatever else it says of it."""
+    spec = body.get("spec")
+    spec = spec if isinstance(spec, Mapping) else {}
+    section = spec.get("registry")
+    section = dict(section) if isinstance(section, Mapping) else {}
+    section.pop("url", None)
+    if registry != OWN_REGISTRY:
+        section["url"] = registry
+    return {**body, "spec": {**spec, "registry": section}}
 
 
 def _reduced(body: Mapping[str, Any], registry: object, window: object) -> dict[str, Any]:

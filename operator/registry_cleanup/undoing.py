@@ -7,12 +7,22 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from registry_cleanup.domain.copies import CopiedManifest, CopiedTag, Outline, Undoable, Wanted, chosen, without
+from registry_cleanup.domain.copies import (
+    CopiedManifest,
+    CopiedTag,
+    KnownCopies,
+    Outline,
+    Undoable,
+    Wanted,
+    chosen,
+    without,
+)
 from registry_cleanup.domain.copy_parts import DamagedCopyError, Part, decode, lost_parts
 from registry_cleanup.domain.policy import Policy
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Failure
-from registry_cleanup.domain.undoing import NOT_SELECTED, Undo, Undone, UndoOutcome
+from registry_cleanup.domain.undo_failures import at_another, no_copies
+from registry_cleanup.domain.undoing import NOT_SELECTED, Undo, Undone, UndoOutcome, not_among
 from registry_cleanup.ports import CopyStore, Registry, RunError
 
 # Tags, manifests and what these list, of which an undo knows at once: some hundred megabytes.
@@ -50,6 +60,7 @@ async def undo(
     protect: Protect | None = None,
     told: Callable[[UndoOutcome], None] = lambda _: None,
     policy: Policy | None = None,
+    known: Sequence[KnownCopies] = (),
 ) -> Undone:
     """Put back what a run pruned, as far as there are copies of it, and say what became of each thing.
 
@@ -60,17 +71,17 @@ async def undo(
         protect: remembers what is put back, so that the next runs leave it alone; None where nobody does.
         told: is told of each outcome at once.
         policy: whose run it was; what it may not prune, it may not put back either. None where anything may be.
+        known: where copies are, by what is told of the policy.
 
     Raises:
         RunError: there are no copies of such a run, or going on makes no sense.
     """
     runs = await store.runs()
-    run = order.run or next(reversed(runs), None)
-    if run is None or run not in runs:
-        raise RunError(_no_copies(run, runs))
+    run = _run_of(order.run, runs, known, registry.claimed_as)
     found = await _read(store, order, run, registry.claimed_as)
     outcomes: list[UndoOutcome] = []
-    part = chosen(found.undoable(order.wanted), order.wanted)
+    undoable = found.undoable(order.wanted)
+    part = chosen(undoable, order.wanted)
     if policy is not None:
         # Whoever may write where the copies are must gain no more by it than the policy has.
         part, foreign = within(policy, part)
@@ -99,8 +110,32 @@ async def undo(
             raise
         failure = error.failure  # what was done is told all the same
     return Undone(
-        run, outcomes, found.lost, order.dry_run, registry.history_is_lost, failure, unfinished=not found.finished
+        run,
+        outcomes,
+        found.lost,
+        order.dry_run,
+        registry.history_is_lost,
+        failure,
+        unfinished=not found.finished,
+        not_kept=[each.reference for each in not_among(undoable, order.wanted)],
     )
+
+
+def _run_of(named: str | None, runs: Sequence[str], known: Sequence[KnownCopies], here: str) -> str:
+    """Return the run that is undone, of which there are copies here; raise `RunError` where there are none."""
+    last = next(reversed(runs), None)
+    there = [each for each in known if each.elsewhere is not None]
+    other = max(there, key=lambda each: each.run, default=None)
+    if named is None and other is not None and (last is None or other.run > last):
+        # Who names no run means the last one.
+        raise RunError(at_another(other.run, other.elsewhere, here, last))
+    run = named or last
+    if run is not None and run in runs:
+        return run
+    other = next((each for each in there if each.run == run), None)
+    if run is not None and other is not None:
+        raise RunError(at_another(run, other.elsewhere, here))
+    raise RunError(no_copies(run, runs, there))
 
 
 def within(policy: Policy, copies: Undoable) -> tuple[Undoable, Sequence[CopiedTag]]:
@@ -172,7 +207,7 @@ async def _read(store: CopyStore, order: UndoOrder, run: str, here: str) -> _Fou
             continue
         afters[number] = part.after
         if part.registry not in (None, here):
-            raise RunError(_elsewhere(run, part.registry, here))
+            raise RunError(at_another(run, part.registry, here))
         if part.last or part.left:
             finished = part.last
             left.update(part.copies.tags)
@@ -199,11 +234,6 @@ async def _part(store: CopyStore, policy: str, run: str, number: int) -> Part | 
         return None if content is None else await asyncio.to_thread(decode, content, policy, run, number)
     except DamagedCopyError:
         return None
-
-
-def _elsewhere(run: str, there: str | None, here: str) -> Failure:
-    message = f"run {run} pruned from {there}, and the policy is about {here} now: only there it can be undone"
-    return Failure("NothingToUndo", message, mendable=True)
 
 
 def _too_many(run: str) -> Failure:
@@ -233,18 +263,3 @@ def _some(names: Collection[str]) -> str:
     """Return some names, and how many there are besides."""
     more = len(names) - _MOST_NAMED
     return ", ".join(sorted(names)[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _no_copies(run: str | None, runs: Sequence[str]) -> Failure:
-    if run is None:
-        message = (
-            "there are no copies of any run of this policy: none has pruned anything since spec.undo.window was set, "
-            "or that is over"
-        )
-    else:
-        known = f"there are copies of {', '.join(runs[-5:])}" if runs else "there are no copies of any run"
-        message = (
-            f"there are no copies of run {run}: it pruned nothing, undo.window is over, or it was of a policy that was "
-            f"deleted, though one of its name is there; {known}"
-        )
-    return Failure("NothingToUndo", message, mendable=True)

@@ -162,6 +162,14 @@ def test_what_is_named_comes_back_and_nothing_else(registry3: RegistryServer, cr
     tag = min(set(before) - set(left))
     _undo(home, file, f"{registry3.host}/{APP}:{tag}")
     assert pulled(crane, registry3.host, APP) == {**left, tag: before[tag]}
+    for told in (
+        _undo(home, file, "--dry-run", f"{APP}:{tag}", f"{APP}:never", code=PARTIAL),
+        _undo(home, file, f"{APP}:{tag}", f"{APP}:never", code=PARTIAL),
+    ):
+        assert f"1 already there, nothing is kept of {APP}:never (is that its name?)" in told.stderr
+    document = json.loads(_undo(home, file, "-o", "json", f"{APP}:{tag}", f"{APP}:never", code=PARTIAL).stdout)
+    validate(document, "undo")
+    assert (document["whole"], document["notKept"]) == (False, [f"{APP}:never"])
     assert f"it did not prune that: of {APP} it has " in _undo(home, file, f"{APP}:never", code=HELD_BACK).stderr
     assert f"it has some of {APP}; name one as" in _undo(home, file, tag, code=HELD_BACK).stderr
     assert "names no repository" in _undo(home, file, "TEAM", code=USAGE).stderr

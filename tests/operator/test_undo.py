@@ -1,5 +1,6 @@
 """The shipped operator undoes a run by annotation, and people undo one of its runs from the command line."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,55 @@ def test_what_came_back_under_suspend_stays_when_the_policy_goes_on(
     later = last_run(namespace.run("prune again"))
     assert pulled(crane, registry3.host, _APP) == before, later
     assert later["keptByReason"]["Undone"] == 3
+
+
+def test_what_a_run_pruned_is_found_where_it_pruned_though_the_policy_names_another_place_by_now(
+    registry2: RegistryServer, registry3: RegistryServer, namespace: Namespace, crane: Crane, tmp_path: Path
+) -> None:
+    push_builds(registry2.url)
+    push_builds(registry3.url)
+    before = pulled(crane, registry2.host, _APP)
+    namespace.apply(_spec(registry2.url, _COPIES))
+    pruned = _pruned(namespace)
+    ended, told = last_run(pruned)["id"], pruned["status"]["undo"]
+    assert (told["run"], told["registry"]) == (ended, registry2.url)
+    where = ("-n", namespace.name)
+    variables = {"KUBECONFIG": str(namespace.plane.admin_kubeconfig), "NO_PROXY": "127.0.0.1"}
+
+    def undone(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return run(tmp_path / "home", "undo", NAME, *where, *arguments, limit=120, **variables)
+
+    # Another repository for copies, and none.
+    for repository in ("ops/other", None):
+        namespace.change({"undo": {"window": "1d", "repository": repository}})
+        namespace.planned()
+        looked = undone("--dry-run")
+        assert looked.returncode == 0, looked.stderr
+        assert (
+            f"undo of run {ended}: nothing was done, since it is a dry run: 3 would be put back"
+            in looked.stderr.lower()
+        )
+    # Another registry, where a run prunes, too: both windows are told.
+    namespace.change(_spec(registry3.url, "ops/other"))
+    planned = namespace.planned()
+    assert planned["status"]["undo"]["registry"] == registry2.url
+    told = undone("--dry-run")
+    assert told.returncode == 3, told.stderr
+    assert f"run {ended} pruned from {registry2.url}, and the policy is about {registry3.host} now" in told.stderr
+    _annotate(namespace, ended)
+    done = namespace.wait(lambda policy: policy["status"].get("lastHandledUndo") == ended, "the undo")
+    assert f"pruned from {registry2.url}" in done["status"]["lastUndo"]["message"]
+    later = namespace.run("prune there")
+    both = later["status"]["undo"]
+    assert (both["run"], both["registry"]) == (last_run(later)["id"], registry3.url)
+    assert [(each["run"], each["registry"]) for each in both["former"]] == [(ended, registry2.url)]
+    # Back again.
+    namespace.change(_spec(registry2.url, _COPIES))
+    namespace.planned()
+    refused = undone()
+    assert refused.returncode == 3
+    assert f"run {last_run(later)['id']} pruned from {registry3.url}" in refused.stderr
+    assert f"with --run {ended}" in refused.stderr
+    back = undone("--run", ended)
+    assert back.returncode == 0, back.stderr
+    assert pulled(crane, registry2.host, _APP) == before

@@ -604,3 +604,13 @@ async def test_without_common_names_registries_are_two_only_where_what_the_other
     world = _World({_OTHER: theirs}, unknown_is_one=True)
     other = parse_policy(_body("other", _OTHER))
     assert await world.same.same(parse_policy(_body("mine")), mine, other, None) is same
+
+
+async def test_what_was_found_of_one_registry_of_a_policy_says_nothing_of_another() -> None:
+    """What it pruned before its spec was changed is looked for where that was, within one generation."""
+    new = "https://new.example.org"
+    world = _World({_OTHER: _Registry({"team/app": _tags()}), new: _Registry({"team/app": _tags(word="other")})})
+    mine, here = parse_policy(_body("mine")), _Registry({"team/app": _tags()})
+    for url, same in ((new, False), (_OTHER, True), (new, False)):
+        assert await world.same.same(mine, here, parse_policy(_body("other", url)), None) is same
+    assert world.opened == ["other", "other"]

@@ -1102,6 +1102,7 @@ async def test_copies_are_removed_when_their_window_is_over_though_nothing_runs(
 
 async def test_copies_within_their_window_are_left_alone_until_it_is_over(world: _World) -> None:
     later = _undoable(_NEW_RUN, until="2026-06-16T08:00:00Z")
+    world.copies = CopiesHeld((), "ops/undo")
     world.observe(_body(status=_planned(undo=later), undo=_UNDO_RULES))
     await world.idle()
     assert world.tended == []
@@ -1147,6 +1148,29 @@ async def test_what_a_run_copied_that_did_not_live_to_tell_is_looked_for_once(wo
     assert world.statuses["builds"]["undo"]["run"] == _NEW_RUN
 
 
+async def test_a_run_that_did_not_live_to_tell_may_have_pruned_anywhere_once_its_policy_is_changed(
+    world: _World,
+) -> None:
+    killed = {
+        "id": _NEW_RUN,
+        "trigger": "Request",
+        "phase": "Running",
+        "dryRun": False,
+        "startTime": "2026-06-15T08:00:00Z",
+    }
+    world.copies = CopiesHeld((), "ops/undo")
+    before = {**_undoable(_OLD_RUN), "until": "2026-06-15T14:00:00Z", "registry": "https://old.example.com"}
+    for generation, told in ((2, "https://old.example.com"), (3, "")):
+        name = f"of-{generation}"
+        status = {**_planned(lastRun=killed, undo=before), "observedGeneration": 2}
+        world.observe(_body(name, status=status, undo=_UNDO_RULES, suspend=True, generation=generation))
+        await world.idle()
+        assert world.statuses[name]["undo"]["registry"] == told
+    undo = world.statuses["of-3"]["undo"]
+    assert (undo["run"], undo["until"]) == (_NEW_RUN, "2026-06-16T12:00:00Z")
+    assert [each["registry"] for each in undo["former"]] == ["https://old.example.com"]
+
+
 async def test_status_tells_until_when_what_a_run_pruned_can_be_undone(world: _World) -> None:
     world.outcome = lambda _, order: _report(order, copies=CopiesHeld((_OLD_RUN, _NEW_RUN), "ops/undo"))
     world.observe(_body(status=_planned(), undo={**_UNDO_RULES, "window": "2d"}, annotations={REQUEST_ANNOTATION: "1"}))
@@ -1159,6 +1183,7 @@ async def test_status_tells_until_when_what_a_run_pruned_can_be_undone(world: _W
         "oldestUntil": "2026-06-16T14:00:00Z",
         "runs": 2,
         "repository": "ops/undo",
+        "registry": "https://registry.example.com",
     }
 
 

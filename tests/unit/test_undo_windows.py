@@ -133,6 +133,99 @@ async def test_what_status_says_can_be_undone_is_waited_for_whatever_the_window_
     assert await _last(_body("mine", None), body) is None
 
 
+# A policy that names another registry than the one where it pruned
+
+_ELSEWHERE = "https://new.example.org"
+
+
+def _undo_at(registry: str | None, until: str = "2026-06-18T12:00:00Z", **more: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+    run = "20260611-100000-abcdef"
+    return {"run": run, "until": until, "oldestRun": run, "oldestUntil": until, "runs": 1, "registry": registry, **more}
+
+
+def _left(url: str, undo: Mapping[str, Any], pruned: str = "2026-06-11T12:00:00Z", **spec: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+    body = _body("other", pruned, url=url, **spec)
+    body["status"]["undo"] = undo
+    return body
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_what_was_pruned_at_a_registry_is_waited_for_though_its_policy_names_another_by_now(
+    *, answers: bool
+) -> None:
+    found = await _last(_body("mine", None), _left(_ELSEWHERE, _undo_at(_OURS)), answers=answers)
+    assert found is not None
+    assert (found.policy, found.until, found.interval) == (
+        "team/other",
+        datetime(2026, 6, 18, 12, tzinfo=UTC),
+        None,
+    )
+
+
+async def test_the_registry_that_a_policy_pruned_at_counts_by_any_name() -> None:
+    theirs = _left(_ELSEWHERE, _undo_at(_OTHER))
+    assert await _last(_body("mine", None), theirs, one=True) is not None
+    assert await _last(_body("mine", None), theirs) is None
+    assert await _last(_body("mine", None), theirs, answers=False) is not None
+
+
+async def test_what_was_pruned_elsewhere_holds_up_no_collection_at_the_new_registry() -> None:
+    assert await _last(_body("mine", None, url=_ELSEWHERE), _left(_ELSEWHERE, _undo_at(_OURS))) is None
+    mine = _left(_ELSEWHERE, _undo_at(_OURS))
+    assert await _last(mine) is None
+    assert await _last(mine, pruned=datetime(2026, 6, 11, 12, tzinfo=UTC)) is None
+    assert await _last(mine, pruned=NOW) is not None
+
+
+async def test_a_registry_that_is_told_and_not_allowed_is_never_looked_at() -> None:
+    only_new = Bounds(registries=(HostGlob("new.example.org"),))
+    mine = _body("mine", None, url=_ELSEWHERE)
+    found = await _last(mine, _left(_ELSEWHERE, _undo_at(_OTHER)), bounds=only_new)
+    assert found is not None
+
+
+async def test_the_windows_of_earlier_registries_count() -> None:
+    former = [{"registry": _OURS, "run": "20260611-100000-abcdef", "until": "2026-06-18T14:00:00Z"}]
+    theirs = _left(_ELSEWHERE, _undo_at(_ELSEWHERE, former=former))
+    found = await _last(_body("mine", None), theirs)
+    assert found is not None
+    assert found.until == datetime(2026, 6, 18, 14, tzinfo=UTC)
+    theirs["status"]["undo"]["former"][0]["registry"] = _OTHER
+    assert await _last(_body("mine", None), theirs) is None
+    # One that is told without its registry may be at any.
+    del theirs["status"]["undo"]["former"][0]["registry"]
+    assert await _last(_body("mine", None), theirs) is not None
+
+
+async def test_a_window_whose_registry_nobody_knows_counts_anywhere() -> None:
+    assert await _last(_body("mine", None), _left(_ELSEWHERE, _undo_at(""))) is not None
+    assert await _last(_body("mine", None, url=_OTHER), _left(_ELSEWHERE, _undo_at(""))) is not None
+
+
+async def test_what_was_pruned_at_the_clusters_own_registry_is_at_no_other() -> None:
+    theirs = _left(_ELSEWHERE, _undo_at("OpenShift"), type="OpenShift")
+    theirs["spec"]["registry"] |= {"type": "OpenShift", "serviceAccountName": "pruner"}
+    assert await _last(_body("mine", None), theirs) is None
+    assert await _last(_body("mine", None), theirs, one=True) is not None
+
+
+async def test_a_run_that_ends_without_a_word_counts_at_both_registries() -> None:
+    theirs = _left(_ELSEWHERE, _undo_at(_OURS), pruned="2026-06-15T11:00:00Z")
+    theirs["status"]["lastRun"] = {**_RUNNING, "phase": "Interrupted"}
+    assert await _last(_body("mine", None, url=_ELSEWHERE), theirs) is not None
+    assert await _last(_body("mine", None), theirs) is not None
+
+
+async def test_a_run_that_began_before_its_policy_was_changed_may_prune_anywhere() -> None:
+    theirs = _running("other", url=_ELSEWHERE)
+    theirs["status"]["observedGeneration"] = 1
+    assert await _last(_body("mine", None), theirs) is None
+    theirs["metadata"]["generation"] = 2
+    found = await _last(_body("mine", None), theirs)
+    assert found is not None
+    assert found.runs
+
+
 async def test_nothing_waits_once_all_windows_have_passed() -> None:
     assert await _last(_body("mine", "2026-06-08T12:00:00Z"), _body("other", "2026-06-01T00:00:00Z")) is None
 

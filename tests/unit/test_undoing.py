@@ -10,8 +10,18 @@ from typing import cast
 import pytest
 from typing_extensions import override
 
-from registry_cleanup.copying import RunCopies, remove_expired
-from registry_cleanup.domain.copies import CopiedManifest, CopiedTag, Copies, Undoable, Wanted, run_time
+from registry_cleanup.cli.exits import Exit
+from registry_cleanup.cli.undoing.course import exit_of
+from registry_cleanup.copying import RunCopies, copies_with, remove_expired
+from registry_cleanup.domain.copies import (
+    CopiedManifest,
+    CopiedTag,
+    Copies,
+    KnownCopies,
+    Undoable,
+    Wanted,
+    run_time,
+)
 from registry_cleanup.domain.copy_parts import Part, decode, encode
 from registry_cleanup.domain.deletion import ItemOutcome, Outcome
 from registry_cleanup.domain.policy import RepositoryGlob, RepositorySelector, TagPattern
@@ -132,6 +142,105 @@ async def test_what_was_pruned_from_one_registry_is_not_put_back_into_another() 
         await _undo(registry, _store(held, registry="there:5000"))
     assert caught.value.failure.reason == "NothingToUndo"
     assert len(registry.given) == 1
+
+
+async def test_what_is_named_and_not_kept_is_told_besides_what_is() -> None:
+    """One slip among many names must not pass for done."""
+    manifest = _manifest(b"{}")
+    tags = (CopiedTag("team/app", "v1", manifest.digest),)
+    wanted = [
+        Wanted("team/app", "v1"),
+        Wanted("team/app", "nosuch"),
+        Wanted("team/app", digest=manifest.digest),
+        Wanted("team/app", digest=_manifest(b"[]").digest),
+        Wanted("team/app"),
+        Wanted("team/web"),
+    ]
+    done = await _undo(_Restoring(), _store(Copies("uid", RUN, tags, (manifest,))), *wanted)
+    assert done.not_kept == ["team/app:nosuch", f"team/app@{_manifest(b'[]').digest}", "team/web"]
+    assert not done.whole
+    assert "1 put back, nothing is kept of team/app:nosuch, " in done.message
+    assert exit_of(done) is Exit.PARTIAL
+    named = replace(done, outcomes=[replace(done.outcomes[0], result=Undo.REFUSED)])
+    assert exit_of(named) is Exit.HELD_BACK
+    many = replace(done, not_kept=[f"team/app:{number}" for number in range(7)])
+    assert "team/app:4 and 2 more (is that its name?)" in many.message
+
+
+_LATER, _EARLIER = "20260102-030000-abcdef", "20251231-030000-abcdef"
+_THERE = "https://there.example.com"
+
+
+async def _refused(store: MemoryCopies, run: str | None, *known: KnownCopies) -> str:
+    with pytest.raises(RunError) as caught:
+        await undo(UndoOrder("uid", run), cast("Registry", _Restoring()), store, known=known)
+    assert (caught.value.failure.reason, caught.value.failure.mendable) == ("NothingToUndo", True)
+    return caught.value.failure.message
+
+
+async def test_of_a_run_at_a_registry_that_the_policy_names_no_more_is_told_where_it_pruned() -> None:
+    known = KnownCopies(_LATER, "ops/undo", _THERE)
+    for run in (None, _LATER):
+        told = await _refused(MemoryCopies(), run, known)
+        assert told.startswith(f"run {_LATER} pruned from {_THERE}, and the policy is about here:5000 now: only there")
+        assert "Set spec.registry to what it was then, which touches no data" in told
+    told = await _refused(MemoryCopies(), _EARLIER, known)
+    assert told.startswith(f"there are no copies of run {_EARLIER}")
+    assert told.endswith(f"what was pruned from {_THERE} can be undone while spec.registry names that")
+
+
+async def test_an_earlier_run_is_not_undone_in_place_of_the_last_one_which_pruned_elsewhere() -> None:
+    store = _store(Copies("uid", RUN, (CopiedTag("team/app", "v1", _manifest(b"{}").digest),)))
+    told = await _refused(store, None, KnownCopies(_LATER, "ops/undo", _THERE))
+    assert told.startswith(f"run {_LATER} pruned from {_THERE}")
+    assert told.endswith(f"with --run {RUN}")
+    for known in (KnownCopies(_EARLIER, "ops/undo", _THERE), KnownCopies(_LATER, "ops/undo")):
+        order = UndoOrder("uid")
+        assert (await undo(order, cast("Registry", _Restoring()), store, known=[known])).run == RUN
+
+
+# Where the copies are
+
+
+@dataclass
+class _Kept(MemoryCopies):
+    repository: str | None = None
+
+
+@dataclass
+class _Repositories:
+    """A registry that holds copies of these runs, by repository."""
+
+    runs: dict[str, list[str]]
+
+    def copies_in(self, repository: str, _uid: str) -> _Kept:
+        return _Kept({run: {} for run in self.runs.get(repository, [])}, repository)
+
+
+@pytest.mark.parametrize("run", [None, RUN])
+@pytest.mark.parametrize(
+    ("now", "then"), [("ops/undo", "ops/former"), (None, "ops/former"), ("ops/undo", None)], ids=str
+)
+async def test_copies_are_found_where_status_says_that_they_are(
+    run: str | None, now: str | None, then: str | None
+) -> None:
+    registry = cast("Registry", _Repositories({then: [_EARLIER, RUN]} if then is not None else {}))
+    elsewhere = _Kept({RUN: {}} if then is None else {})
+    policy = builders.policy(builders.rule(days=30))
+    policy = replace(policy, undo=replace(policy.undo, repository=now))
+    known = [KnownCopies(RUN, then)]
+    assert (await copies_with(run, policy, registry, elsewhere, known)).repository == then
+    place = await copies_with(run, policy, registry, _Kept())
+    assert place.repository == now
+
+
+async def test_the_last_run_is_found_whichever_place_has_it() -> None:
+    registry = cast("Registry", _Repositories({"ops/undo": [RUN], "ops/former": [_EARLIER]}))
+    policy = builders.policy(builders.rule(days=30))
+    policy = replace(policy, undo=replace(policy.undo, repository="ops/undo"))
+    assert (await copies_with(None, policy, registry, None, [KnownCopies(RUN, "ops/former")])).repository == "ops/undo"
+    policy = replace(policy, undo=replace(policy.undo, repository="ops/former"))
+    assert (await copies_with(None, policy, registry, None, [KnownCopies(RUN, "ops/undo")])).repository == "ops/undo"
 
 
 async def test_copies_say_which_registry_they_are_of_unless_they_are_in_it() -> None:

@@ -285,6 +285,21 @@ class CopiesHeld:
     all: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class KnownCopies:
+    """Where the copies of some runs of a policy are, by what its status says.
+
+    Attributes:
+        run: the last of them.
+        repository: that holds them; None where they are in no repository.
+        elsewhere: the registry that they were pruned at, where the policy names another one by now, or none.
+    """
+
+    run: str
+    repository: str | None
+    elsewhere: str | None = None
+
+
 # What of them is put back, and in which order
 
 

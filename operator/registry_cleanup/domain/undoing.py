@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from registry_cleanup.domain.copies import Undoable, Wanted
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Failure
 
@@ -83,6 +84,7 @@ class Undone:
         history_lost: whether tags came back without what they named before.
         failure: what ended it before its end; of what it did not come to there is no outcome.
         unfinished: whether nothing says that there were no more copies, since the run was killed, or that is gone.
+        not_kept: what a person named of which nothing is kept, besides what there is something of.
     """
 
     run: str
@@ -92,6 +94,7 @@ class Undone:
     history_lost: bool = False
     failure: Failure | None = None
     unfinished: bool = False
+    not_kept: Sequence[str] = ()
 
     def count(self, *results: Undo) -> int:
         """Return how many tags and manifests ended so."""
@@ -109,6 +112,7 @@ class Undone:
             self.failure is None
             and not self.damaged
             and not self.unfinished
+            and not self.not_kept
             and self.count(Undo.RESTORED, Undo.ALREADY_THERE) == len(self.outcomes)
         )
 
@@ -127,6 +131,10 @@ class Undone:
             words.append(
                 "the run did not end by itself, or its end is gone, so it may have pruned more or less than this"
             )
+        if self.not_kept:
+            named = ", ".join(self.not_kept[:_NAMED])
+            more = f" and {len(self.not_kept) - _NAMED} more" if len(self.not_kept) > _NAMED else ""
+            words.append(f"nothing is kept of {named}{more} (is that its name?)")
         if not words:
             words = ["the run pruned nothing of this, so there is nothing to put back"]
         elif self.whole and not counts.keys() - {Undo.ALREADY_THERE}:
@@ -146,6 +154,8 @@ _NOTES = {
 }
 # Of what the registry says against many, so much is told at once.
 _CODES = 3
+# Of what nothing is kept of, so much is named.
+_NAMED = 5
 _WORDS = {
     Undo.RESTORED: "put back",
     Undo.ALREADY_THERE: "already there",
@@ -154,6 +164,21 @@ _WORDS = {
     Undo.TAMPERED: "refused, since the copy was tampered with",
     Undo.FAILED: "failed",
 }
+
+
+def not_among(copies: Undoable, wanted: Iterable[Wanted]) -> list[Wanted]:
+    """Return what of `wanted` there is nothing of in `copies`."""
+    names = {(each.repository, each.digest) for each in copies.manifests}
+    repositories = {repository for repository, _ in names}
+
+    def held(each: Wanted) -> bool:
+        if any(each.covers(tag) for tag in copies.tags):
+            return True
+        if each.tag is not None:
+            return False
+        return each.repository in repositories if each.digest is None else (each.repository, each.digest) in names
+
+    return [each for each in wanted if not held(each)]
 
 
 def _in_order(counts: Counter[Undo]) -> Iterable[tuple[Undo, int]]:

@@ -7,6 +7,7 @@ from itertools import accumulate
 
 from registry_cleanup.domain.run import Phase
 from registry_cleanup.kube.status import PolicyStatus
+from registry_cleanup.kube.undoable import few
 
 MOST_BYTES = 16 * 1024
 # Bytes of a message's JSON; the schema counts characters.
@@ -32,7 +33,8 @@ def short(message: str, longest: int = LONGEST_MESSAGE) -> str:
 def fitted(status: PolicyStatus) -> PolicyStatus:
     """Return `status` with as much of its lists as fits: of the plan's, and of the history the latest runs.
 
-    Only the longest names and messages together come near the bound; without these lists even those stay below it.
+    Only the longest names and messages together come near the bound; without these lists even those stay below it. No
+    window of an undo is left out.
     """
     while (plan := status.plan) is not None and plan.top_repositories and _bytes(status) > MOST_BYTES:
         plan = plan.model_copy(update={"top_repositories": plan.top_repositories[:-1]})
@@ -44,6 +46,12 @@ def fitted(status: PolicyStatus) -> PolicyStatus:
         status = status.model_copy(update={"plan": plan})
     while status.history and _bytes(status) > MOST_BYTES:
         status = status.model_copy(update={"history": status.history[:-1]})
+    if (undo := status.undo) is not None and undo.former and _bytes(status) > MOST_BYTES:
+        status = status.model_copy(update={"undo": undo.model_copy(update={"former": few(undo.former, 1)})})
+    if (last := status.last_run) is not None and last.message is not None and _bytes(status) > MOST_BYTES:
+        # Ready says the same.
+        message = short(last.message, LONGEST_PAST_MESSAGE)
+        status = status.model_copy(update={"last_run": last.model_copy(update={"message": message})})
     return status
 
 

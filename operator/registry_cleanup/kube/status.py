@@ -10,12 +10,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWr
 from pydantic.alias_generators import to_camel
 
 from registry_cleanup.domain.collection import CollectionMode, CollectionPhase, Step
+from registry_cleanup.domain.copies import KnownCopies
 from registry_cleanup.domain.course import Stage
 from registry_cleanup.domain.run import Phase, Trigger
 
 FAILING = frozenset({Phase.FAILED, Phase.PARTIAL, Phase.BLOCKED})
 # Reason of `LimitExceeded` where nothing but limits held the last run back.
 PLAN_BLOCKED = "PlanBlocked"
+# What status calls the registry of a policy that names none: the cluster's own.
+OWN_REGISTRY = "OpenShift"
 
 
 class Model(BaseModel):
@@ -215,6 +218,15 @@ class UndoStatus(Model):
     message: str
 
 
+class FormerStatus(Model):
+    """`status.undo.former[]`."""
+
+    registry: str | None = None
+    run: str
+    until: str
+    repository: str | None = None
+
+
 class UndoableStatus(Model):
     """`status.undo`."""
 
@@ -224,6 +236,16 @@ class UndoableStatus(Model):
     oldest_until: str | None = None
     runs: int
     repository: str | None = None
+    registry: str | None = None
+    former: list[FormerStatus] | None = None
+
+    def known(self, url: str | None) -> tuple[KnownCopies, ...]:
+        """Return where copies are of a policy whose spec names the registry `url` by now."""
+        here = registry_name(url)
+        return tuple(
+            KnownCopies(each.run, each.repository, (each.registry or None) if each.registry != here else None)
+            for each in (self, *(self.former or ()))
+        )
 
 
 class PolicyStatus(Model):
@@ -263,6 +285,11 @@ class PolicyStatus(Model):
     def condition(self, type_: str) -> Condition | None:
         """Return the condition of this type, if it is set."""
         return next((condition for condition in self.conditions if condition.type == type_), None)
+
+
+def registry_name(url: str | None) -> str:
+    """Return what status calls the registry of a policy."""
+    return OWN_REGISTRY if url is None else url
 
 
 def parse_status(value: Mapping[str, Any] | None) -> PolicyStatus:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from registry_cleanup.domain.copies import CopiesHeld, kept_until
 from registry_cleanup.domain.course import Progress
 from registry_cleanup.domain.run import Failure, PlanSummary, ReportReference, RunReport
 from registry_cleanup.domain.undoing import Undo, Undone
@@ -20,7 +19,6 @@ from registry_cleanup.kube.status import (
     ReportRef,
     SampleItem,
     TopRepository,
-    UndoableStatus,
     UndoStatus,
     rfc3339,
 )
@@ -58,32 +56,6 @@ def undo_status(undone: Undone | Failure, run: str, now: datetime) -> UndoStatus
         failed=undone.count(Undo.FAILED),
         message=short(undone.message, LONGEST_UNDO_MESSAGE),
     )
-
-
-def undoable(before: UndoableStatus | None, held: CopiesHeld | None, window: timedelta) -> UndoableStatus | None:
-    """Return until when which runs can be undone, by what status said before and what is known since; None for none."""
-    known = [] if before is None else [before.oldest_run, before.run]
-    repository, number = (None, 0) if before is None else (before.repository, before.runs)
-    if held is not None and (held.all or (held.runs and repository != held.repository)):
-        known, repository, number = [*held.runs], held.repository, len(held.runs)
-    elif held is not None and held.runs:
-        number += len(set(held.runs).difference(known))
-        known, repository = [*known, *held.runs], held.repository
-    runs = sorted(known)
-    if not runs:
-        return None
-    return UndoableStatus(
-        run=runs[-1],
-        until=_until(runs[-1], window),
-        oldest_run=runs[0],
-        oldest_until=_until(runs[0], window),
-        runs=number,
-        repository=repository,
-    )
-
-
-def _until(run: str, window: timedelta) -> str | None:
-    return rfc3339(kept_until(run, window))
 
 
 def progress_status(progress: Progress, now: datetime) -> ProgressStatus:

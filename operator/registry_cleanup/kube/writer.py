@@ -8,6 +8,7 @@ from typing import Any
 
 from registry_cleanup.domain.copies import CopiesHeld
 from registry_cleanup.domain.course import Progress
+from registry_cleanup.domain.policy import UndoRules
 from registry_cleanup.domain.run import Conflict, Failure, Phase, PlanSummary, RunOrder, RunReport
 from registry_cleanup.domain.undoing import Undone
 from registry_cleanup.kube.bounds import fitted, short
@@ -21,8 +22,18 @@ from registry_cleanup.kube.conditions import (
     limit_exceeded,
     policy_conflict,
 )
-from registry_cleanup.kube.status import FAILING, CollectionStatus, Condition, LastRun, PolicyStatus, ReportRef, rfc3339
-from registry_cleanup.kube.told import in_use, last_run, past, progress_status, published_plan, undo_status, undoable
+from registry_cleanup.kube.status import (
+    FAILING,
+    OWN_REGISTRY,
+    CollectionStatus,
+    Condition,
+    LastRun,
+    PolicyStatus,
+    ReportRef,
+    rfc3339,
+)
+from registry_cleanup.kube.told import in_use, last_run, past, progress_status, published_plan, undo_status
+from registry_cleanup.kube.undoable import undoable, unsaid
 
 # Of `spec.historyLimit`; where a limit is not known, the next run's end cuts the list to it.
 _MOST_HISTORY = 10
@@ -62,9 +73,9 @@ class StatusWriter:
         known = {"last_handled_undo": run} if handled else {}
         return self._done(**known, last_undo=undo_status(undone, run, self._now))
 
-    def undoable(self, held: CopiesHeld, window: timedelta) -> PolicyStatus:
-        """Say which runs can be undone, and until when, as somebody has looked."""
-        return self._done(undo=undoable(None, held, window))
+    def undoable(self, held: CopiesHeld, window: timedelta, registry: str) -> PolicyStatus:
+        """Say which runs can be undone, and until when, as somebody has looked at `registry`."""
+        return self._done(undo=undoable(self._status.undo, held, window, registry, self._now))
 
     def missed(self, time: datetime) -> PolicyStatus:
         """Say that a scheduled time, and those before it, passed without a run."""
@@ -74,8 +85,11 @@ class StatusWriter:
         """Say when the next run starts."""
         return self._done(next_schedule_time=rfc3339(next_time))
 
-    def interrupted(self, message: str) -> PolicyStatus:
-        """Say that the run that status shows as running has ended without a word."""
+    def interrupted(self, message: str, changed: UndoRules | None = None) -> PolicyStatus:
+        """Say that the run that status shows as running has ended without a word.
+
+        With `changed` the spec was changed since it began, and says this of undo by now.
+        """
         last = self._status.last_run
         if last is None:
             return self._status
@@ -88,6 +102,8 @@ class StatusWriter:
         if not last.dry_run:
             # Nobody knows what it pruned; what it did can be undone for as long as if it had just ended.
             self._update(last_pruned_time=rfc3339(self._now))
+            if changed is not None and changed.enabled:
+                self._update(undo=unsaid(self._status.undo, last.id, changed.repository, changed.kept_for))
         last = last.model_copy(update=ended)
         return self._done(last_run=last, history=[past(last), *self._status.history][:_MOST_HISTORY])
 
@@ -134,6 +150,7 @@ class StatusWriter:
         next_time: datetime | None,
         history_limit: int,
         undo_kept: timedelta = timedelta(0),
+        registry: str = OWN_REGISTRY,
     ) -> PolicyStatus:
         """Say how a run ended.
 
@@ -145,6 +162,7 @@ class StatusWriter:
             next_time: when the schedule starts the next run, if it does.
             history_limit: so many ended runs stay in status.
             undo_kept: so long from its start a run can be undone.
+            registry: at which it ran, as status calls it.
         """
         last = last_run(report, self._last_report())
         changes: dict[str, Any] = {
@@ -154,7 +172,7 @@ class StatusWriter:
             "next_schedule_time": rfc3339(next_time),
             "next_repository": report.next_repository,
             "history": [past(last), *self._status.history][:history_limit],
-            "undo": undoable(self._status.undo, report.copies, undo_kept),
+            "undo": undoable(self._status.undo, report.copies, undo_kept, registry, self._now),
         }
         if report.plan is not None and (report.phase is not Phase.INTERRUPTED or not report.order.plan_only):
             changes |= self._published(report.plan)

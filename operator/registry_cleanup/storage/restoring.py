@@ -9,7 +9,7 @@ from datetime import datetime
 from registry_cleanup.domain.copies import CopiedManifest, CopiedTag, Outline, Undoable, Wanted, chosen, undo_levels
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.stored import Link
-from registry_cleanup.domain.undoing import Undo, Undone, UndoOutcome, tag_result
+from registry_cleanup.domain.undoing import Undo, Undone, UndoOutcome, not_among, tag_result
 from registry_cleanup.storage import layout
 from registry_cleanup.storage.errors import DoubtError, TrashError
 from registry_cleanup.storage.trash import Trash, locked, runs
@@ -54,7 +54,24 @@ def restore(tree: Tree, order: RestoreOrder) -> Undone:
             restoring = _Restoring(tree, trash, order, repository, held.lost)
             outcomes += restoring.run(part.tags, part.manifests)
             trash.sync(restoring.moved)
-    return Undone(order.run, outcomes, damaged, order.dry_run)
+        not_kept: list[str] = []
+        for each in not_among(held.copies, order.wanted):
+            # What came back before is in the trash no more.
+            if (end := _there(tree, each)) is not None:
+                outcomes.append(end)
+            else:
+                not_kept.append(each.reference)
+    return Undone(order.run, outcomes, damaged, order.dry_run, not_kept=not_kept)
+
+
+def _there(tree: Tree, wanted: Wanted) -> UndoOutcome | None:
+    """Return that a tag or manifest is there, of which the trash has nothing; None where it is not."""
+    where = (*layout.repository_parts(wanted.repository), "_manifests")
+    if wanted.tag is not None:
+        digest = dict(layout.tags(tree, (*where, "tags"))).get(wanted.tag)
+    else:
+        digest = next((each for each in layout.revisions(tree, (*where, "revisions")) if each == wanted.digest), None)
+    return None if digest is None else UndoOutcome(wanted.repository, wanted.tag, digest, Undo.ALREADY_THERE)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -33,7 +33,15 @@ from registry_cleanup.domain.run import (
 )
 from registry_cleanup.domain.verdict import KeepReason, PruneReason
 from registry_cleanup.kube.collecting.told import stepped
-from registry_cleanup.kube.status import CollectionStatus, Condition, PolicyStatus, parse_status, parse_time, rfc3339
+from registry_cleanup.kube.status import (
+    CollectionStatus,
+    Condition,
+    PolicyStatus,
+    UndoableStatus,
+    parse_status,
+    parse_time,
+    rfc3339,
+)
 from registry_cleanup.kube.writer import StatusWriter
 from tests.support.builders import NOW, digest
 
@@ -783,6 +791,9 @@ _LONGEST_MESSAGES = {
 }
 
 
+_MOST_UNDO = {"registry": "h" * 300, "run": "i" * 64, "until": "2026-07-15T12:00:00Z", "repository": "r" * 255}
+
+
 @pytest.mark.parametrize("text", _LONGEST_MESSAGES.values(), ids=_LONGEST_MESSAGES.keys())
 @pytest.mark.parametrize("collects", [False, True], ids=["", "collects"])
 def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str, *, collects: bool) -> None:
@@ -826,6 +837,10 @@ def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str
         "last_missed_schedule_time": rfc3339(NOW),
         **({"collection": collection, "last_handled_collect_request": "\N{PILE OF POO}" * 256} if collects else {}),
     }
+    if collects:
+        former = [{**_MOST_UNDO, "registry": letter * 300} for letter in "abc"]
+        most = {**_MOST_UNDO, "oldest_run": "i" * 64, "oldest_until": _MOST_UNDO["until"], "runs": 9, "former": former}
+        news["undo"] = UndoableStatus.model_validate(most)
     before = past.model_copy(update=news)
     status = StatusWriter(before, "n" * 63, "c" * 253, 10**9, NOW).finished(
         report,
@@ -836,6 +851,7 @@ def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str
         history_limit=10,
     )
     assert len(status.conditions) == 9
+    assert collects == (status.undo is not None and bool(status.undo.former))
     command = f"registrycleanup.dev/approve-plan={'f' * 64} --overwrite"
     assert _condition(status, "LimitExceeded").message.endswith(command)
     assert _condition(status, "AwaitingApproval").message.endswith(command)
@@ -1027,8 +1043,17 @@ def _kept(status: PolicyStatus) -> tuple[str, str, int, str | None] | None:
     return None if undo is None else (undo.oldest_run[-6:], undo.run[-6:], undo.runs, undo.repository)
 
 
-def _after(held: CopiesHeld | None, before: PolicyStatus | None = None, days: int = 7) -> PolicyStatus:
-    writer = StatusWriter(before or PolicyStatus(), "team", "builds", 1, NOW)
+_HERE, _THERE = "https://registry.example.com", "https://mirror.example.net"
+
+
+def _after(
+    held: CopiesHeld | None,
+    before: PolicyStatus | None = None,
+    days: int = 7,
+    registry: str = _HERE,
+    now: datetime = NOW,
+) -> PolicyStatus:
+    writer = StatusWriter(before or PolicyStatus(), "team", "builds", 1, now)
     return writer.finished(
         replace(_report(), copies=held),
         failed_before=False,
@@ -1037,6 +1062,7 @@ def _after(held: CopiesHeld | None, before: PolicyStatus | None = None, days: in
         next_time=None,
         history_limit=3,
         undo_kept=timedelta(days=days),
+        registry=registry,
     )
 
 
@@ -1069,6 +1095,77 @@ def test_a_run_that_was_cut_short_adds_what_it_copied_to_what_was_known(
     held: CopiesHeld, told: tuple[str, str, int, str | None]
 ) -> None:
     assert _kept(_after(held, _after(CopiesHeld(_RUNS[:2], "ops/undo")))) == told
+
+
+def _undoable_at(status: PolicyStatus) -> list[tuple[str, str | None]]:
+    """Return the end of each run that is told, and its registry, the last one first."""
+    undo = status.undo
+    if undo is None:
+        return []
+    return [(undo.run[-6:], undo.registry), *((each.run[-6:], each.registry) for each in reversed(undo.former or ()))]
+
+
+@pytest.mark.parametrize("held", [None, CopiesHeld((), "ops/undo"), CopiesHeld((), "ops/undo", all=False)])
+def test_what_was_pruned_at_another_registry_is_told_until_its_window_has_passed(held: CopiesHeld | None) -> None:
+    before = _after(CopiesHeld(_RUNS[:2], "ops/undo"))
+    assert _undoable_at(before) == [("bbbbbb", _HERE)]
+    after = _after(held, before, registry=_THERE)
+    assert _undoable_at(after) == [("bbbbbb", _HERE)]
+    assert after.undo is not None
+    assert (after.undo.until, _kept(after)) == ("2026-06-18T03:00:00Z", ("aaaaaa", "bbbbbb", 2, "ops/undo"))
+    # Nor does a look whether anything is over end it, but the time does, and a window that was made shorter.
+    looked = CopiesHeld((), "ops/undo")
+    at = datetime(2026, 6, 17, 4, tzinfo=UTC)
+    writer = StatusWriter(after, "team", "builds", 1, at)
+    assert _kept(writer.undoable(looked, timedelta(days=7), _THERE)) == ("bbbbbb", "bbbbbb", 1, "ops/undo")
+    assert writer.undoable(looked, timedelta(days=5), _THERE).undo is None
+    later = StatusWriter(after, "team", "builds", 1, at + timedelta(days=1))
+    assert later.undoable(looked, timedelta(days=7), _THERE).undo is None
+
+
+def test_runs_at_two_registries_are_both_told() -> None:
+    before = _after(CopiesHeld(_RUNS[:2], "ops/undo"))
+    both = _after(CopiesHeld(_RUNS[2:], "ops/undo"), before, registry=_THERE)
+    assert _undoable_at(both) == [("cccccc", _THERE), ("bbbbbb", _HERE)]
+    assert both.undo is not None
+    assert [each.until for each in both.undo.former or ()] == ["2026-06-18T03:00:00Z"]
+    assert _undoable_at(_after(None, both, registry=_THERE)) == [("cccccc", _THERE), ("bbbbbb", _HERE)]
+    over = datetime(2026, 6, 18, 4, tzinfo=UTC)
+    assert _undoable_at(_after(None, both, registry=_THERE, now=over)) == [("cccccc", _THERE)]
+    # Where the last one has been removed, the other can be undone still.
+    assert _undoable_at(_after(CopiesHeld((), "ops/undo"), both, registry=_THERE)) == [("bbbbbb", _HERE)]
+    # Back at the first one.
+    again = _after(CopiesHeld([*_RUNS[:2], "20260613-030000-dddddd"], "ops/undo"), both)
+    assert _undoable_at(again) == [("dddddd", _HERE), ("cccccc", _THERE)]
+
+
+def test_copies_in_config_maps_are_of_the_registry_where_their_run_pruned() -> None:
+    before = _after(CopiesHeld(_RUNS[:2], None))
+    assert _undoable_at(_after(CopiesHeld(_RUNS[:2], None), before, registry=_THERE)) == [("bbbbbb", _HERE)]
+    both = _after(CopiesHeld(_RUNS, None), before, registry=_THERE)
+    assert _undoable_at(both) == [("cccccc", _THERE), ("bbbbbb", _HERE)]
+    assert _kept(both) == ("aaaaaa", "cccccc", 3, None)
+    # They are all seen, so what is gone is gone.
+    assert _undoable_at(_after(CopiesHeld(_RUNS[2:], None), both, registry=_THERE)) == [("cccccc", _THERE)]
+    assert _undoable_at(_after(CopiesHeld((), None), both, registry=_THERE)) == []
+
+
+def test_of_more_registries_than_are_told_the_last_window_counts_anywhere() -> None:
+    status = PolicyStatus()
+    for day in range(8, 14):
+        held = CopiesHeld([f"202606{day:02}-030000-aaaaaa"], "ops/undo")
+        status = _after(held, status, registry=f"https://registry-{day}.example.com")
+    assert status.undo is not None
+    assert [(each.registry, each.run[:8]) for each in status.undo.former or ()] == [
+        (None, "20260610"),
+        ("https://registry-11.example.com", "20260611"),
+        ("https://registry-12.example.com", "20260612"),
+    ]
+
+
+def test_a_repository_for_copies_that_was_changed_ends_no_window() -> None:
+    before = _after(CopiesHeld(_RUNS[:2], "ops/undo"))
+    assert _kept(_after(CopiesHeld((), "ops/other"), before)) == ("aaaaaa", "bbbbbb", 2, "ops/undo")
 
 
 def test_a_run_that_deleted_only_untagged_manifests_tells_when_since_it_can_be_undone() -> None:

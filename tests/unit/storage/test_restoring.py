@@ -79,7 +79,16 @@ def test_what_is_asked_for_comes_back_with_what_refers_to_it_and_nothing_else(st
     done = _restore(storage, [Wanted(APP, "old-single")])
     assert storage.tags() == {"kept", "old-single", signature}
     assert set(_ends(done)) == {"old-single", signature}
-    assert _restore(storage, [Wanted("team/web")]).outcomes == []
+    web_digest = parse_digest("sha256:" + "0" * 64)
+    web = _restore(storage, [Wanted("team/web")])
+    assert (web.outcomes, web.not_kept, web.whole) == ([], ["team/web"], False)
+    # Again, and with a slip.
+    again = _restore(storage, [Wanted(APP, "old-single"), Wanted(APP, digest=_digest(storage, "old-single"))])
+    assert [each.result for each in again.outcomes] == [Undo.ALREADY_THERE] * 2
+    assert again.whole
+    slip = _restore(storage, [Wanted(APP, "old-single"), Wanted(APP, "nosuch"), Wanted(APP, digest=web_digest)])
+    assert slip.not_kept == [f"{APP}:nosuch", f"{APP}@{web_digest}"]
+    assert not slip.whole
     assert _restore(storage, [Wanted(APP, digest=_digest(storage, "old-1"))]).whole
     assert storage.tags() >= {"old-1", "old-2"}
 

@@ -20,6 +20,7 @@ from registry_cleanup.cli.running.local_copies import LocalCopies
 from registry_cleanup.cli.running.local_plans import LocalPlans
 from registry_cleanup.cli.telling import tell
 from registry_cleanup.cli.undoing.documents import as_document
+from registry_cleanup.domain.copies import KnownCopies
 from registry_cleanup.domain.reference import Digest
 from registry_cleanup.domain.run import Phase
 from registry_cleanup.domain.trust import Endpoint
@@ -84,7 +85,7 @@ async def _undo(call: Call, stack: ExitStack) -> Exit:
         order = UndoOrder(policy.uid, call.run, wanted, call.force, call.dry_run)
         try:
             told = Telling(call.dry_run).tell if call.output == "text" else _untold
-            done = await session.undo(policy, order, copies, _Protecting(plans).protect, told, _formerly(loaded))
+            done = await session.undo(policy, order, copies, _Protecting(plans).protect, told, _known(loaded))
         except RunError as error:
             if error.failure.reason != _NOT_THERE:
                 raise
@@ -97,24 +98,26 @@ async def _undo(call: Call, stack: ExitStack) -> Exit:
     return exit_of(done)
 
 
-def _formerly(loaded: Loaded) -> str | None:
-    """Return the repository that had copies last, by what the operator said."""
+def _known(loaded: Loaded) -> Sequence[KnownCopies]:
+    """Return where copies are, by what the operator said."""
     undo = None if loaded.resource is None else parse_status(loaded.resource.get("status")).undo
-    return None if undo is None else undo.repository
+    return () if undo is None else undo.known(loaded.policy.registry.url)
 
 
 def exit_of(done: Undone) -> Exit:
     """Return how the command ends."""
     if done.whole:
         return Exit.DONE
+    some = done.count(Undo.RESTORED, Undo.ALREADY_THERE)
     if (
         done.failure is None
         and not done.damaged
         and not done.unfinished
         and not done.count(Undo.MISSING, Undo.TAMPERED, Undo.FAILED)
+        and not (done.not_kept and some)
     ):
         return Exit.HELD_BACK
-    return Exit.PARTIAL if done.count(Undo.RESTORED, Undo.ALREADY_THERE) else Exit.FAILED
+    return Exit.PARTIAL if some else Exit.FAILED
 
 
 def _refuse_running(loaded: Loaded, call: Call) -> None:

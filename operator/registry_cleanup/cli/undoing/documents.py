@@ -19,6 +19,7 @@ def as_document(namespace: str, name: str, done: Undone) -> dict[str, Any]:
         "historyLost": done.history_lost,
         "damagedParts": done.damaged,
         "unfinished": done.unfinished,
+        "notKept": [*done.not_kept],
         "counts": {result.value[:1].lower() + result.value[1:]: done.count(result) for result in Undo},
         "message": done.message,
         "items": [_item(outcome) for outcome in done.outcomes],

@@ -105,7 +105,11 @@ class CollectionCourse:
         if policy.collection.prunes_storage and collection.mode is CollectionMode.RUN and standing is not None:
             order = await self._world.storage_order(policy, standing.status)
             await self._told.ordered(collection, order)
-        await self._collector.start_job(policy, collection, body, order)
+        try:
+            await self._collector.start_job(policy, collection, body, order)
+        except (ForbiddenError, UnfitWorkloadError) as error:
+            await self._told.not_ordered(str(error))
+            raise
         _log.info("the Job is created", extra={"policy": self._name, "collection": collection.id})
         await self._told.show(collection, Step.COLLECTING, "the Job")
 
@@ -166,7 +170,10 @@ class CollectionCourse:
             case Restore(measures, failure, restart):
                 if self._refusals < _REFUSALS:
                     what = "the registry is being restored"
-                    await self._told.show(collection, Step.RESTORING, what, measures=measures, failure=failure)
+                    pruned = look.seen.job.pruned if look.seen.job is not None else None
+                    await self._told.show(
+                        collection, Step.RESTORING, what, measures=measures, failure=failure, pruned=pruned
+                    )
                 await self._collector.restore(collection, look, restart=restart)
                 self._restored = self._world.clock.now()
                 _log.info("the registry is restored", extra={**extra, "workload": str(collection.workload)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from registry_cleanup.collector import Collection
 from registry_cleanup.domain.collecting import Known
-from registry_cleanup.domain.collection import CollectionMode, CollectionPhase, Measures, Step
+from registry_cleanup.domain.collection import CollectionMode, CollectionPhase, Measures, Step, StoragePruned
 from registry_cleanup.domain.news import News
 from registry_cleanup.kube.collecting import told
 from registry_cleanup.kube.collecting.job import StorageOrder
@@ -73,17 +73,25 @@ class CollectionStanding:
         measures: Measures | None = None,
         failure: str | None = None,
         frozen: bool = True,
+        pruned: StoragePruned | None = None,
     ) -> None:
         """Show where a collection is; at the step that is shown already where there is no `step`."""
         last, since = self.status, None
         if frozen and collection.mode is CollectionMode.RUN:
             since = parse_time(last.frozen_since) or self._clock.now()
         step = step or last.step or Step.FREEZING
-        await self.write(told.stepped(last, step, message, measures=measures, failure=failure, frozen_since=since))
+        await self.write(
+            told.stepped(last, step, message, measures=measures, failure=failure, frozen_since=since, pruned=pruned)
+        )
 
     async def ordered(self, collection: Collection, order: StorageOrder) -> None:
         """Show what is pruned in the storage, before anything of it is."""
         await self.write(told.ordered(self.status, order, collection.deadline))
+
+    async def not_ordered(self, why: str) -> None:
+        """Show that nothing is pruned in the storage after all."""
+        if told.prunes(self.status):
+            await self.write(told.not_ordered(self.status, why))
 
     async def fail(self, collection: Collection, failure: str, *, frozen: bool = True) -> None:
         """Show why a collection fails; it goes on until all is restored."""

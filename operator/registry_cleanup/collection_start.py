@@ -140,7 +140,7 @@ class CollectionStart:
         if pruned is not None and until is not None and until > self._world.clock.now():
             raise ObstacleError(
                 f"what was pruned in the storage by the plan of run {pruned.run} can be restored until {pruned.until} "
-                f"(undo.window); or empty the trash now: registry-cleanup storage empty-trash --run {pruned.run}",
+                "(undo.window); garbage is collected after that",
                 until=until,
             )
 

@@ -234,7 +234,14 @@ class CollectionTask:
             return policy, f"the policy wants spec.garbageCollection.mode {self._mode(policy).value} now"
         if running is not None and policy.collection.workload != running.workload:
             return policy, "spec.garbageCollection.workloadRef was changed"
+        if running is not None and self._prunes_by_an_older(policy):
+            return policy, "the policy was changed, by whose plan it was to prune in the storage"
         return policy, None
+
+    def _prunes_by_an_older(self, policy: ParsedPolicy) -> bool:
+        """Say whether what is pruned in the storage was planned before the policy was changed."""
+        plan = self._told.policy.status.plan if self._told.policy is not None else None
+        return told.prunes(self._told.status) and plan is not None and plan.observed_generation != policy.generation
 
     def _mode(self, policy: ParsedPolicy) -> CollectionMode:
         mode = policy.collection.mode

@@ -173,8 +173,8 @@ class Collector:
                 objection = await self._intrusion(policy, collection, body, pods)
         found = await self.api.job(collection.namespace, collection.id)
         job_pods, active = await self.api.job_pods(collection.namespace, collection.id)
-        job = None if found is None else job_of(found, job_pods, collection.mode)
         now = self._clock.now()
+        job = None if found is None else job_of(found, job_pods, collection.mode, now)
         seen = Seen(known, objection, workload, job, active, None, now, collection.deadline, restored, taken_by)
         return Look(seen, body)
 

@@ -1,6 +1,7 @@
 """`storage prune` and its like as a person types them: which plans they take, what they say, and how they end."""
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -194,7 +195,9 @@ def test_a_termination_log_gets_what_went_wrong(
     before = files_below(storage.root / "docker")
     code, _, err = _storage(tmp_path, "prune", "--plan", plan, "--offline", "--termination-log", log)
     assert (code, says in err) == (DONE, True)
-    assert says in _told(log)["failure"]
+    told = _told(log)
+    assert says in told.pop("failure")
+    assert told == {"tags": 0, "manifests": 0}
     assert files_below(storage.root / "docker") == before
 
 
@@ -226,6 +229,24 @@ def test_what_does_not_say_what_is_in_use_is_refused(
     )
     assert (code, "in-use" in err) == (USAGE, True)
     assert "old-1" in storage.tags()
+
+
+@pytest.mark.parametrize("changed", ["plan", "in-use"])
+def test_a_file_that_somebody_changed_since_the_operator_wrote_it_is_refused(
+    storage: HandStorage, tmp_path: Path, changed: str
+) -> None:
+    files = {"plan": _file(tmp_path, _report(tmp_path)), "in-use": tmp_path / "use.gz"}
+    files["in-use"].write_bytes(gzip.compress(write_use(InUse(tags=frozenset({(APP, "old-1")})), [APP]).encode()))
+    arguments: list[str | Path] = ["--offline"]
+    for name, file in files.items():
+        arguments += [f"--{name}", file, f"--{name}-sha256", hashlib.sha256(file.read_bytes()).hexdigest()]
+    before = storage.tags()
+    files[changed].write_bytes(files[changed].read_bytes() + b"\n")
+    code, _, err = _storage(tmp_path, "prune", *arguments)
+    assert (code, "is not the file" in err) == (USAGE, True), err
+    assert storage.tags() == before
+    files[changed].write_bytes(files[changed].read_bytes()[:-1])
+    assert _storage(tmp_path, "prune", *arguments)[0] == PARTIAL
 
 
 @pytest.mark.usefixtures("storage")

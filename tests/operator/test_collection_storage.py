@@ -1,5 +1,9 @@
 """A registry that deletes nothing: what a run could not prune, the collection after it prunes in the storage."""
 
+import base64
+import gzip
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,6 +184,32 @@ def test_nothing_is_pruned_by_a_plan_that_nobody_approved(running: Operator, pla
         registry.namespace.wait(lambda policy: condition(policy, "Stalled").get("status") == "True", "the approved run")
         done = collected(registry, "approved")
         assert (done["storage"]["tagsPruned"], _went(tags, registry.pulled())) == (1, 1), done
+
+
+def test_a_report_that_somebody_put_there_is_not_pruned_by(running: Operator, place: Space, tmp_path: Path) -> None:
+    assert running.lives()
+    with _keeping(place, tmp_path, filled=False) as registry:
+        registry.push(APP, ["release"], "new")
+        adopt(registry, _spec(registry, rules=_ONE))
+        _refused(registry)
+        policy, tags = registry.namespace.policy(), registry.pulled()
+        head, *lines = registry.namespace.report(policy)
+        goes = next(line for line in lines if line.get("verdict") == "Prune")
+        goes |= {"tag": "release", "digest": tags[APP]["release"][0]}
+        whole = f"{head['policy']}\n{head['registry']}\n{APP}\trelease\t{goes['digest']}\n"
+        forged = "".join(
+            json.dumps(line) + "\n" for line in [head | {"plan": hashlib.sha256(whole.encode()).hexdigest()}, goes]
+        )
+        reference = last_run(policy)["reportRef"]
+        content = base64.b64encode(gzip.compress(forged.encode())).decode()
+        patch = json.dumps({"binaryData": {reference["key"]: content}})
+        place.kubectl("patch", "configmap", reference["name"], "--type=merge", f"--patch={patch}")
+
+        done = collected(registry, "forged")
+
+        assert done["phase"] == "Succeeded", done
+        assert "not the one that the run wrote" in done["storage"]["message"]
+        assert registry.pulled() == tags
 
 
 def test_where_the_registry_deletes_the_storage_is_left_alone_and_status_says_so(

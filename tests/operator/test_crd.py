@@ -86,7 +86,7 @@ def test_what_is_left_out_becomes_the_careful_default(api: ControlPlane) -> None
     expected |= {"timeout": "4h", "historyLimit": 5}
     expected |= {"tagDate": "Auto", "untagged": "Keep", "gracePeriod": "24h", "approval": {"required": False}}
     expected["undo"] = {"window": "0s"}
-    expected["garbageCollection"] = {"mode": "None", "strategy": "ReadOnly", "timeout": "1h"}
+    expected["garbageCollection"] = {"mode": "None", "strategy": "ReadOnly", "timeout": "1h", "pruneStorage": False}
     expected["limits"] = {"maxDeletions": 1000, "maxPercentPerRepository": 50, "onExceeded": "Abort"}
     expected["inUse"] = {"enabled": True, "includeHistory": True}
     expected["rules"][0] |= {"includeManaged": False, "orderBy": "Date"}

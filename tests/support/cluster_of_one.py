@@ -72,6 +72,7 @@ class ClusterOfOne(CollectionAPI):
         collected: how often a Job ran to its end.
         harmed: whether one did while the registry took changes.
         writing: called with what is about to be written, and again once it is.
+        job_states: of containers of its pod, once it has ended, besides those that measure.
         missing: the rights that the operator lacks.
         strangers: other pods of the namespace.
         breaks: whether no pod becomes ready.
@@ -85,6 +86,7 @@ class ClusterOfOne(CollectionAPI):
         self.missing: list[str] = []
         self.strangers: list[dict[str, Any]] = []
         self.job_fails = False
+        self.job_states: list[dict[str, Any]] = []
         self.job_lasts = 3
         self.breaks = False
         self.writing: Callable[[str], None] = lambda _: None
@@ -215,6 +217,7 @@ class ClusterOfOne(CollectionAPI):
             for name, message in states
             if ended and not self.job_fails
         ]
+        told += self.job_states if ended else []
         pod = {
             "metadata": {"name": "job-1", "uid": "j"},
             "status": {"phase": "Succeeded" if ended else "Running", "containerStatuses": told},

@@ -19,7 +19,7 @@ from registry_cleanup.domain.collecting import Answer
 from registry_cleanup.domain.collection import Mark, Strategy, WorkloadName
 from registry_cleanup.doors import Doors, registry_key
 from registry_cleanup.kube.api import ForbiddenError, KubernetesAPI, NoAnswerError, RefusedError
-from registry_cleanup.kube.collecting.job import PRUNE, StorageOrder
+from registry_cleanup.kube.collecting.job import COLLECT, PRUNE, OrderFile, StorageOrder
 from registry_cleanup.kube.collecting.mark import MARK_ANNOTATION, MARK_LABEL, mark_of, mark_text
 from registry_cleanup.kube.collecting.workload import READ_ONLY_VARIABLE, freeze
 from registry_cleanup.kube.spec import COLLECT_ANNOTATION, ParsedPolicy, parse_policy
@@ -34,6 +34,7 @@ from tests.support.cluster_of_one import NAME, NAMESPACE, ClusterOfOne, KilledEr
 _URL = "http://registry.team:5000"
 _REGISTRY = "registry.team:5000"
 _LIMIT = 20.0
+_FILES = (OrderFile("plan", "a" * 64), OrderFile("use", "b" * 64))
 _PLAN = {"hash": "h", "observedGeneration": 1, "generatedAt": "2026-06-15T00:00:00Z", "deletions": 0, "sample": []}
 
 
@@ -255,7 +256,8 @@ async def test_an_operator_that_is_killed_at_any_write_leaves_what_the_next_one_
     write, kills = 1, 0
     while True:
         world = _World(ClusterOfOne(deployment(replicas=2)), _body(strategy))
-        world.body["spec"]["garbageCollection"]["pruneStorage"] = prunes
+        if prunes:
+            _prunes(world)
         before = copy.deepcopy(world.cluster.body)
         assert before is not None
         if not await _killed_at(world, write):
@@ -264,9 +266,21 @@ async def test_an_operator_that_is_killed_at_any_write_leaves_what_the_next_one_
         await _ended(world, await world.start())
         assert world.told["phase"] == "Succeeded", (write, world.told)
         assert world.cluster.collected >= 1
+        if prunes:
+            storage = {**world.told["storage"]}
+            assert storage.pop("until") >= "2026-06-20T13:00:00Z"
+            assert storage == {"run": "run-1", "tagsPruned": 3, "manifestsPruned": 2, "tagsStayed": 1}, write
         _restored(world, before)
         write += 1
     assert kills > 15
+
+
+def _prunes(world: _World) -> None:
+    """Let the Job of a collection prune something in the storage, and tell it."""
+    world.body["spec"]["garbageCollection"]["pruneStorage"] = True
+    world.order = StorageOrder(_FILES, "run-1", timedelta(days=5))
+    told = json.dumps({"run": "run-1", "tags": 3, "manifests": 2, "stayed": 1})
+    world.cluster.job_states = [{"name": PRUNE, "state": {"terminated": {"exitCode": 0, "message": told}}}]
 
 
 @pytest.mark.parametrize("strategy", ["ReadOnly", "Offline"])
@@ -532,14 +546,14 @@ def _containers(world: _World) -> list[str]:
 
 
 async def test_nothing_is_ordered_in_the_storage_unless_the_policy_wants_it() -> None:
-    world = _World(ClusterOfOne(deployment()), order=StorageOrder("plan", "run-1", timedelta(0)))
+    world = _World(ClusterOfOne(deployment()), order=StorageOrder(_FILES, "run-1", timedelta(0)))
     await _ended(world, await world.start())
     assert PRUNE not in _containers(world)
     assert "storage" not in world.told
 
 
 async def test_what_is_ordered_in_the_storage_is_told_before_its_job_is_there() -> None:
-    world = _World(ClusterOfOne(deployment()), order=StorageOrder("plan", "run-1", timedelta(0)))
+    world = _World(ClusterOfOne(deployment()), order=StorageOrder(_FILES, "run-1", timedelta(0)))
     world.body["spec"]["garbageCollection"]["pruneStorage"] = True
     told: list[object] = []
 
@@ -551,6 +565,74 @@ async def test_what_is_ordered_in_the_storage_is_told_before_its_job_is_there() 
     await _ended(world, await world.start())
     assert told == ["run-1"]
     assert PRUNE in _containers(world)
+
+
+def _refuses_jobs(world: _World) -> None:
+    def writing(what: str) -> None:
+        if what == "create":
+            raise ForbiddenError("exceeded quota: jobs")
+
+    world.cluster.writing = writing
+
+
+def _fails_to_collect(world: _World) -> None:
+    world.cluster.job_fails = True
+    world.cluster.job_states = [
+        {"name": COLLECT, "state": {"terminated": {"exitCode": 1, "reason": "Error"}}},
+        {"name": PRUNE, "state": {"waiting": {"reason": "PodInitializing"}}},
+    ]
+
+
+@pytest.mark.parametrize("fail", [_refuses_jobs, _fails_to_collect])
+async def test_where_the_job_never_came_to_prune_nothing_has_to_wait_for_a_window(
+    fail: Callable[[_World], None],
+) -> None:
+    world = _World(ClusterOfOne(deployment()), order=StorageOrder(_FILES, "run-1", timedelta(days=5)))
+    world.body["spec"]["garbageCollection"]["pruneStorage"] = True
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    fail(world)
+    await _ended(world, await world.start())
+    assert world.told["phase"] == "Failed"
+    storage = world.told["storage"]
+    assert "nothing was pruned in the storage" in storage.pop("message")
+    assert storage == {"tagsPruned": 0, "manifestsPruned": 0}
+    _restored(world, before)
+
+
+async def test_what_a_job_pruned_before_it_failed_is_told() -> None:
+    world = _World(ClusterOfOne(deployment()), order=StorageOrder(_FILES, "run-1", timedelta(0)))
+    world.body["spec"]["garbageCollection"]["pruneStorage"] = True
+    world.cluster.job_fails = True
+    told = json.dumps({"run": "run-1", "tags": 3, "manifests": 2, "stayed": 1})
+    world.cluster.job_states = [
+        {"name": PRUNE, "state": {"terminated": {"exitCode": 0, "message": told}}},
+        {"name": COLLECT, "state": {"terminated": {"exitCode": 1, "reason": "Error"}}},
+    ]
+    await _ended(world, await world.start())
+    assert world.told["phase"] == "Failed"
+    assert world.told["storage"] == {"run": "run-1", "tagsPruned": 3, "manifestsPruned": 2, "tagsStayed": 1}
+
+
+async def test_a_policy_that_is_changed_before_its_plan_is_pruned_by_ends_the_job() -> None:
+    world = _World(ClusterOfOne(deployment()), order=StorageOrder(_FILES, "run-1", timedelta(days=5)))
+    world.body["spec"]["garbageCollection"]["pruneStorage"] = True
+    before = copy.deepcopy(world.cluster.body)
+    assert before is not None
+    world.cluster.job_lasts = 1000
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Collecting")
+    assert world.standing is not None
+    body = copy.deepcopy(dict(world.standing.body))
+    body["spec"]["keepTags"] = ["build-1"]
+    body["metadata"]["generation"] += 1
+    world.standing.body = body
+    world.cluster.job_lasts = 3
+    task.observe()
+    await _ended(world, task)
+    assert (world.told["phase"], world.cluster.collected) == ("Failed", 0)
+    assert "was changed" in world.told["message"]
+    _restored(world, before)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -17,9 +18,9 @@ from registry_cleanup.domain.in_use import InUse
 from registry_cleanup.domain.report import read_report
 from registry_cleanup.domain.run import Failure, RunOrder, ScanSummary
 from registry_cleanup.domain.written_use import read_use
-from registry_cleanup.kube.collecting.job import IN_USE_KEY, PLAN_KEY, StorageOrder
+from registry_cleanup.kube.collecting.job import IN_USE_KEY, PLAN_KEY, OrderFile, StorageOrder
 from registry_cleanup.kube.spec import ParsedPolicy, parse_policy
-from registry_cleanup.kube.status import PolicyStatus
+from registry_cleanup.kube.status import PolicyStatus, ReportRef
 from registry_cleanup.ports import RunError, Scan
 from registry_cleanup.storage_order import StorageOrders
 from tests.support.builders import NOW, digest, minimal_spec, resource
@@ -34,6 +35,13 @@ _PLAN: Mapping[str, Any] = {
     "deletions": 1,
     "sample": [],
 }
+_LAST: Mapping[str, Any] = {
+    "id": _RUN,
+    "trigger": "Schedule",
+    "phase": "Failed",
+    "dryRun": False,
+    "startTime": "2026-06-15T12:00:00Z",
+}
 
 
 @dataclass
@@ -47,6 +55,7 @@ class _Cluster:
     openshift: bool = False
     written: dict[str, bytes] = field(default_factory=dict)
     report: bytes | None = None
+    sha256: str | None = None
 
     async def last_report(self) -> bytes | None:
         if self.report is not None:
@@ -61,8 +70,9 @@ class _Cluster:
         yield
 
     async def write(self, name: str, binary: dict[str, bytes], data: dict[str, str]) -> None:
-        assert (name, data) == ("policy-storage-plan", {})
-        self.written = binary
+        (key,) = binary
+        assert (key, data) == ({"policy-storage-plan": PLAN_KEY, "policy-storage-in-use": IN_USE_KEY}[name], {})
+        self.written[name] = binary[key]
 
     @asynccontextmanager
     async def scan(self, order: RunOrder) -> AsyncIterator[Scan]:
@@ -79,6 +89,10 @@ class _Cluster:
         return self.openshift
 
     async def order(self, status: PolicyStatus) -> StorageOrder:
+        last, content = status.last_run, await self.last_report()
+        if last is not None and last.report_ref is None and content is not None:
+            told = ReportRef(name="r", key="k", sha256=self.sha256 or hashlib.sha256(content).hexdigest())
+            status = status.model_copy(update={"last_run": last.model_copy(update={"report_ref": told})})
         orders = StorageOrders(self, self, self, HandClock(NOW), self.on_openshift)  # type: ignore[arg-type]
         return await orders.order(self.policy, status)
 
@@ -95,13 +109,7 @@ def _status(**changes: Any) -> PolicyStatus:  # noqa: ANN401 - values of any fie
     return PolicyStatus.model_validate(
         {
             "conditions": [stalled | changes.pop("stalled", {})],
-            "lastRun": {
-                "id": _RUN,
-                "trigger": "Schedule",
-                "phase": "Failed",
-                "dryRun": False,
-                "startTime": "2026-06-15T12:00:00Z",
-            },
+            "lastRun": _LAST,
             "plan": _PLAN,
             "inUse": {"references": 7, "observedGeneration": 1, "scanTime": "2026-06-15T12:00:00Z"},
             **changes,
@@ -122,9 +130,11 @@ def cluster(tmp_path: Path) -> _Cluster:
 async def test_the_job_gets_the_plan_of_the_run_and_what_is_in_use_by_now(cluster: _Cluster) -> None:
     cluster.in_use = InUse(frozenset({digest("used")}), frozenset({(APP, "old-1"), ("other", "v1")}))
     order = await cluster.order(_status())
-    assert order == StorageOrder("policy-storage-plan", _RUN, timedelta(days=5))
-    assert list(read_report(cluster.written[PLAN_KEY])) == cluster.lines
-    use = read_use(gzip.decompress(cluster.written[IN_USE_KEY]))
+    content = {name: cluster.written[f"policy-storage-{name}"] for name in ("plan", "in-use")}
+    files = [OrderFile(f"policy-storage-{name}", hashlib.sha256(each).hexdigest()) for name, each in content.items()]
+    assert order == StorageOrder((files[0], files[1]), _RUN, timedelta(days=5))
+    assert list(read_report(content["plan"])) == cluster.lines
+    use = read_use(gzip.decompress(content["in-use"]))
     assert use == InUse(frozenset({digest("used")}), frozenset({(APP, "old-1")}))
 
 
@@ -134,6 +144,10 @@ async def test_the_job_gets_the_plan_of_the_run_and_what_is_in_use_by_now(cluste
         ({"stalled": {"status": "False", "reason": "Working"}}, "did not end with DeletionDisabled"),
         ({"stalled": {"reason": "LoginFailed"}}, "did not end with DeletionDisabled"),
         ({"lastRun": None}, "did not end with DeletionDisabled"),
+        # The condition is of a run before it: nobody knows what would have kept this one from pruning.
+        ({"lastRun": {**_LAST, "phase": "Interrupted"}}, "did not end with DeletionDisabled"),
+        ({"lastRun": {**_LAST, "phase": "Running"}}, "did not end with DeletionDisabled"),
+        ({"lastRun": {**_LAST, "reportRef": {"name": "r", "key": "k"}}}, "not the one that the run wrote"),
         ({"plan": None}, "was changed since"),
         ({"plan": {**_PLAN, "observedGeneration": 0}}, "was changed since"),
     ],
@@ -142,7 +156,7 @@ async def test_whatever_else_kept_the_run_from_pruning_keeps_the_collection_too(
     cluster: _Cluster, status: dict[str, Any], why: str
 ) -> None:
     order = await cluster.order(_status(**status))
-    assert order.config_map is None
+    assert order.files is None
     assert why in (order.why_not or "")
     assert cluster.written == {}
 
@@ -161,9 +175,32 @@ async def test_whatever_else_kept_the_run_from_pruning_keeps_the_collection_too(
 async def test_a_report_that_may_not_be_pruned_by_is_not(cluster: _Cluster, head: dict[str, Any], why: str) -> None:
     cluster.lines[0] |= head
     order = await cluster.order(_status())
-    assert order.config_map is None
+    assert order.files is None
     assert why in (order.why_not or "")
     assert cluster.written == {}
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda lines: lines[0].update(unapproved=0),
+        lambda lines: lines[0].update(unapproved=0, generatedAt=NOW.isoformat()),
+        lambda lines: lines.pop(),
+    ],
+)
+async def test_a_report_that_somebody_changed_who_may_write_config_maps_is_not_pruned_by(
+    cluster: _Cluster, forge: Callable[[list[dict[str, Any]]], object]
+) -> None:
+    tag = next(line["tag"] for line in cluster.lines if line.get("verdict") == "Prune")
+    cluster.lines[0].update(unapproved=1, generatedAt=(NOW - timedelta(hours=2)).isoformat())
+    cluster.lines.append({"type": "held", "repository": APP, "tag": tag, "reason": "GracePeriod"})
+    content = await cluster.last_report()
+    assert content is not None
+    cluster.sha256 = hashlib.sha256(content).hexdigest()
+    forge(cluster.lines)
+    order = await cluster.order(_status())
+    assert (order.files, cluster.written) == (None, {})
+    assert "not the one that the run wrote" in (order.why_not or "")
 
 
 @pytest.mark.parametrize(("content", "why"), [(b"", "is gone"), (b"\x1f\x8b\x08broken", "cannot be pruned by")])
@@ -183,7 +220,7 @@ async def test_what_the_plan_holds_back_is_no_reason_to_write_anything(cluster: 
 async def test_where_nobody_knows_what_is_in_use_nothing_is_pruned(cluster: _Cluster) -> None:
     cluster.unknown = Failure("InUseUnknown", "pods cannot be listed")
     order = await cluster.order(_status())
-    assert (order.config_map, order.why_not) == (None, "pods cannot be listed")
+    assert (order.files, order.why_not) == (None, "pods cannot be listed")
 
 
 @pytest.mark.parametrize("openshift", [True, False])

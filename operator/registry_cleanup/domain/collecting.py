@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TypeAlias
 
-from registry_cleanup.domain.collection import Mark, Measures, Step, Strategy, WorkloadName
+from registry_cleanup.domain.collection import Mark, Measures, Step, StoragePruned, Strategy, WorkloadName
 
 # After its restoration a registry has so long to come up, or nobody waits for it any more.
 _UP_WITHIN = timedelta(minutes=10)
@@ -66,6 +66,7 @@ class Job:
         measures: what it measured, where it succeeded.
         failure: why it did not, or cannot any more.
         ending: whether it is being deleted.
+        pruned: what it pruned in the storage, also where it failed; None where it was not to, or nobody knows.
     """
 
     ended: bool
@@ -73,6 +74,7 @@ class Job:
     measures: Measures | None = None
     failure: str | None = None
     ending: bool = False
+    pruned: StoragePruned | None = None
 
 
 @dataclass(frozen=True, slots=True)

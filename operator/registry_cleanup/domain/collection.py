@@ -150,15 +150,17 @@ class StoragePruned:
         run: by which it can be restored; None where nothing was moved.
         tags: that are in the trash.
         manifests: that went with them.
-        stayed: planned tags that stay, whatever keeps them.
+        stayed: planned tags that stay, whatever keeps them; None where it did not come so far.
         failure: what ended it early.
+        told: whether that is known; where it is not, anything that was planned may have been moved.
     """
 
     run: str | None = None
     tags: int = 0
     manifests: int = 0
-    stayed: int = 0
+    stayed: int | None = 0
     failure: str | None = None
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,11 +226,13 @@ class ReportReference:
         name: of the ConfigMap in the policy's namespace.
         key: in its `binaryData`.
         cut: number of repositories that did not fit.
+        sha256: of its bytes, in hex, by which it is told from what somebody else put there; None where nobody asks.
     """
 
     name: str
     key: str
     cut: int = 0
+    sha256: str | None = None
 
 
 class Collector(StrEnum):

@@ -88,10 +88,13 @@ class UnfoundImageError(Exception):
 
 
 def used_tags(stored: StoredRepository, in_use: InUse) -> frozenset[str]:
-    """Return the tags of a repository that are used, by name or by what they stand for; raise `UnfoundImageError`."""
+    """Return the tags of a repository that are used, by name or by what they stand for; raise `UnfoundImageError`.
+
+    What the run has moved already is among them: its manifest may be here still.
+    """
     if in_use == NOTHING_IN_USE:
         return frozenset()
-    tags = {tag: digest for tag, digest in stored.tags.items() if digest is not None}
+    tags = {**stored.trashed_tags, **{tag: digest for tag, digest in stored.tags.items() if digest is not None}}
     inventory = Inventory(stored.name, tags, manifests=stored.manifests)
     if unfound := unfound_images(inventory, in_use):
         raise UnfoundImageError(f"image {min(unfound)} runs under its name, and is not found in it")
@@ -121,9 +124,10 @@ def plan_storage(
     # Where one tag of a digest has moved, somebody works with it: the others stay with it.
     disturbed = {planned.tags[tag].digest for tag, why in ends.items() if why == Outcome.MOVED}
     held = {tag: KeepReason.SHARED_DIGEST for tag in going if planned.tags[tag].digest in disturbed}
+    held |= dict.fromkeys(going & used, KeepReason.IN_USE)
     closed = _as_plan(stored, planned, going, unit, deletes_untagged=deletes_untagged).closed(held)
     leaving = closed.going_tags()
-    for tag in going - leaving:
+    for tag in (going - leaving) & stored.tags.keys():
         ends[tag] = Outcome.NOW_SHARED.value
     gone = _revisions(stored, planned, closed, unit)
     links = tuple(_links(stored, closed, gone))
@@ -134,7 +138,7 @@ def _end(stored: StoredRepository, tag: str, wanted: PlannedTag, used: AbstractS
     """Say what becomes of a tag by itself: `Pruned` if it goes."""
     if wanted.spared is not None:
         return wanted.spared
-    if tag in used:
+    if tag in used and tag in stored.tags:
         return Outcome.NOW_IN_USE.value
     if tag not in stored.tags:
         moved = stored.trashed_tags.get(tag) == wanted.digest

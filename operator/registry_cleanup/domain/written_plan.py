@@ -155,10 +155,11 @@ def read_document(document: Mapping[str, Any]) -> WrittenPlan:
         raise _unreadable(error) from error
 
 
-def read_lines(lines: Sequence[Mapping[str, Any]]) -> WrittenPlan:
+def read_lines(lines: Iterable[Mapping[str, Any]]) -> WrittenPlan:
     """Return the plan of a full report, as the operator writes it; raise `UnreadablePlanError`."""
     try:
-        first, *rest = lines
+        rest = iter(lines)  # of hundreds of thousands, few are held
+        first = next(rest)
         if first["type"] != "run":
             raise UnreadablePlanError("it does not begin with its run")
         if first["repositoriesCut"]:
@@ -176,7 +177,7 @@ def read_lines(lines: Sequence[Mapping[str, Any]]) -> WrittenPlan:
             _PLAN_ONLY if first["planOnly"] else (),
         )
         return _plan(head, rest)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (StopIteration, LookupError, TypeError, AttributeError, ValueError) as error:
         raise _unreadable(error) from error
 
 

@@ -98,7 +98,7 @@ class ConfigMapPlans(PlanStore):
         name = self._maps.name("report")
         async with self._maps.explained():
             await self._maps.write(name, {REPORT_KEY: content}, {})
-        return ReportReference(name, REPORT_KEY, cut)
+        return ReportReference(name, REPORT_KEY, cut, hashlib.sha256(content).hexdigest())
 
     async def last_report(self) -> bytes | None:
         """Return the report that was written last; None where there is none, or it is damaged. May raise `RunError`."""

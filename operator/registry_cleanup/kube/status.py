@@ -62,6 +62,7 @@ class ReportRef(Model):
     name: str
     key: str
     cut_repositories: int = 0
+    sha256: str | None = None
 
 
 class RunStatus(Model):

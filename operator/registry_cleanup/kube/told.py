@@ -85,9 +85,9 @@ def past(run: LastRun) -> HistoryEntry:
 
 
 def _report_ref(reference: ReportReference | None) -> ReportRef | None:
-    return (
-        None if reference is None else ReportRef(name=reference.name, key=reference.key, cut_repositories=reference.cut)
-    )
+    if reference is None:
+        return None
+    return ReportRef(name=reference.name, key=reference.key, cut_repositories=reference.cut, sha256=reference.sha256)
 
 
 def in_use(report: RunReport, generation: int) -> InUseStatus | None:

@@ -1,6 +1,7 @@
 """Which links of a stored repository go by a written plan: no more than it says, and nothing that what stays needs."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -220,6 +221,17 @@ def test_what_came_in_use_since_the_plan_was_made_stays_with_its_siblings_and_re
     found = plan_storage(what, wanted, DeletionUnit.DIGEST, deletes_untagged=True, used=used_tags(what, in_use))
     assert (tags(found), manifests(found)) == (["other"], [digest("o")])
     assert ends(found)["old"] == "NowInUse"
+
+
+@pytest.mark.parametrize("in_use", [_used(["old"]), _used(digests=[digest("i")]), _used(digests=[digest("child")])])
+def test_the_manifest_stays_of_a_tag_that_came_in_use_after_an_interrupted_attempt_had_moved_it(in_use: InUse) -> None:
+    # The manifest could be pulled by its digest since; the tag is in the trash.
+    what = stored({"kept": "k"}, index("i", ["child"]), image("child"), trashed={"old": "i"})
+    what = replace(what, manifests={**what.manifests, digest("i"): index("i", ["child"])})
+    wanted = planned({"old": "i"}, ["child"])
+    assert manifests(plan(what, wanted, deletes_untagged=True)) == [digest("i"), digest("child")]
+    found = plan_storage(what, wanted, DeletionUnit.DIGEST, deletes_untagged=True, used=used_tags(what, in_use))
+    assert (found.links, ends(found)) == ((), {"old": "Pruned"})
 
 
 def test_nothing_is_known_where_an_image_runs_that_is_nowhere_in_the_repository() -> None:

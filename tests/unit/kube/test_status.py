@@ -761,9 +761,14 @@ def test_a_plan_is_told_with_its_time_its_space_and_what_it_leaves_without_a_nam
 
 
 def test_a_run_says_where_its_full_report_is() -> None:
-    report = replace(_report(), reference=ReportReference("builds-a-uid-report", "report.ndjson.gz", 2))
+    report = replace(_report(), reference=ReportReference("builds-a-uid-report", "report.ndjson.gz", 2, "a" * 64))
     told = _finished(report).as_json()["lastRun"]
-    assert told["reportRef"] == {"name": "builds-a-uid-report", "key": "report.ndjson.gz", "cutRepositories": 2}
+    assert told["reportRef"] == {
+        "name": "builds-a-uid-report",
+        "key": "report.ndjson.gz",
+        "cutRepositories": 2,
+        "sha256": "a" * 64,
+    }
     assert "reportRef" not in _finished(_report()).as_json()["lastRun"]
 
 
@@ -817,7 +822,7 @@ def test_status_stays_below_16_kib_with_the_longest_names_and_messages(text: str
         conflicts=tuple(
             Conflict("n" * 63, "c" * 253, "u" * 36, yields=True, repositories=("r" * 255,) * 9) for _ in range(9)
         ),
-        reference=ReportReference("n" * 253, "report.ndjson.gz", 10**9),
+        reference=ReportReference("n" * 253, "report.ndjson.gz", 10**9, "a" * 64),
     )
     past = _finished(report)
     collection = stepped(

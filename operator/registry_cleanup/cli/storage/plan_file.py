@@ -6,9 +6,11 @@ A plan is JSON of `plan` or `report`, or the lines of a full report. Both may be
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import sys
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from registry_cleanup.cli.exits import CommandError, Exit
@@ -19,10 +21,31 @@ from registry_cleanup.domain.written_use import UnreadableUseError, read_use
 _GZIP = b"\x1f\x8b"
 
 
-def read_plan(file: Path) -> WrittenPlan:
-    """Return the plan in a file, `-` for standard input; raise `CommandError` where it holds no whole one."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file.
+
+    Attributes:
+        file: `-` for standard input.
+        sha256: that it must have, in hex; None for any.
+    """
+
+    file: Path
+    sha256: str | None = None
+
+    def read(self) -> bytes:
+        """Return what is in it; raise `OSError`, or `CommandError` where it is another file than was meant."""
+        content = sys.stdin.buffer.read() if str(self.file) == "-" else self.file.read_bytes()
+        if self.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            raise CommandError(f"{self.file} is not the file whose SHA-256 is {self.sha256}", Exit.USAGE)
+        return content
+
+
+def read_plan(source: Source) -> WrittenPlan:
+    """Return the plan in a file; raise `CommandError` where it holds no whole one."""
+    file = source.file
     try:
-        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        content = source.read()
         return _plan(gzip.decompress(content) if content.startswith(_GZIP) else content)
     except OSError as error:  # of gzip, too
         raise CommandError(f"the plan in {file} cannot be read: {error.strerror or error}", Exit.USAGE) from error
@@ -33,10 +56,11 @@ def read_plan(file: Path) -> WrittenPlan:
         raise CommandError(message, Exit.USAGE) from error
 
 
-def read_in_use(file: Path) -> InUse:
+def read_in_use(source: Source) -> InUse:
     """Return what a file of the operator's says is in use; raise `CommandError` where it does not."""
+    file = source.file
     try:
-        content = file.read_bytes()
+        content = source.read()
         return read_use(gzip.decompress(content) if content.startswith(_GZIP) else content)
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror or error}", Exit.USAGE) from error
@@ -48,7 +72,7 @@ def _plan(text: bytes) -> WrittenPlan:
     try:
         document = json.loads(text)
     except json.JSONDecodeError:
-        return read_lines([json.loads(line) for line in text.splitlines()])
+        return read_lines(json.loads(line) for line in text.splitlines())
     if isinstance(document, dict) and document.get("type") == "run":
         return read_lines([document])
     return read_document(document)

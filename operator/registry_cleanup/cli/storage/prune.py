@@ -53,6 +53,8 @@ from registry_cleanup.logins.options import LoginOptions
     type=click.Path(dir_okay=False, path_type=Path),
     help="File in which the operator says what is in use by now; that stays, too.",
 )
+@click.option("--plan-sha256", metavar="HEX", help="SHA-256 of the plan's file; another one is refused.")
+@click.option("--in-use-sha256", "use_sha256", metavar="HEX", help="The same of the file of --in-use.")
 @click.option(
     "--termination-log",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -69,6 +71,8 @@ def prune(
     approve: str | None,
     most_age: timedelta,
     use_file: Path | None,
+    plan_sha256: str | None,
+    use_sha256: str | None,
     termination_log: Path | None,
     login: LoginOptions,
 ) -> None:
@@ -83,13 +87,15 @@ def prune(
 
     No garbage collection may run before `storage empty-trash`, or what it takes cannot come back.
     """
+    from registry_cleanup.cli.storage.plan_file import Source
     from registry_cleanup.cli.storage.pruning import Call
     from registry_cleanup.cli.storage.pruning import prune as do
 
     if offline == (url is not None):
         raise click.UsageError("say either --registry URL, of a registry that is read-only, or --offline")
     approved = None if approve is None else approve.strip().lower()
-    call = Call(file, run, url, approved, most_age, login, use_file)
+    use = None if use_file is None else Source(use_file, use_sha256)
+    call = Call(Source(file, plan_sha256), run, url, approved, most_age, login, use)
     if termination_log is None:
         with opened(root) as tree:
             sys.exit(do(tree, call).exit)
@@ -97,7 +103,8 @@ def prune(
         with opened(root) as tree:
             result: Mapping[str, object] = do(tree, call).as_json()
     except CommandError as error:
-        _leave(termination_log, {"failure": str(error)})
+        # What is raised was raised before anything was moved.
+        _leave(termination_log, {"tags": 0, "manifests": 0, "failure": str(error)})
         raise CommandError(str(error), Exit.DONE) from error
     _leave(termination_log, result)
 

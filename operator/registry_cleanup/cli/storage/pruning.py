@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import click
 
@@ -15,7 +14,7 @@ from registry_cleanup.cli.exits import CommandError, Exit
 from registry_cleanup.cli.listing.target import read_target
 from registry_cleanup.cli.output.words import count, safe
 from registry_cleanup.cli.storage.options import code_of
-from registry_cleanup.cli.storage.plan_file import read_in_use, read_plan
+from registry_cleanup.cli.storage.plan_file import Source, read_in_use, read_plan
 from registry_cleanup.cli.telling import tell
 from registry_cleanup.cli.working import work
 from registry_cleanup.clock import SystemClock
@@ -51,22 +50,22 @@ class Call:
     """What a person typed.
 
     Attributes:
-        file: with the plan.
+        plan: where it is.
         run: name in the trash; None for that of the run that made the plan.
         url: of the registry that is to be asked; None where it is offline.
         approve: hash of the plan that is approved.
         most_age: of the plan.
         login: at the registry.
-        use_file: in which the operator says what is in use; None where nobody does.
+        in_use: where the operator says what is in use; None where nobody does.
     """
 
-    file: Path
+    plan: Source
     run: str | None
     url: str | None
     approve: str | None
     most_age: timedelta
     login: LoginOptions
-    use_file: Path | None = None
+    in_use: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +99,8 @@ class Result:
 
 def prune(tree: Tree, call: Call) -> Result:
     """Do it all, and say what it came to; raise `CommandError` or `StorageError`."""
-    plan = read_plan(call.file)
-    in_use = NOTHING_IN_USE if call.use_file is None else read_in_use(call.use_file)
+    plan = read_plan(call.plan)
+    in_use = NOTHING_IN_USE if call.in_use is None else read_in_use(call.in_use)
     now = SystemClock().now()
     url = None if call.url is None else _only(call.url, call.login)
     host = None if url is None else Endpoint.of(url).host_port

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from registry_cleanup.domain.collecting import Job
 from registry_cleanup.domain.collection import CollectionMode, Measures, StoragePruned, WorkloadName
 from registry_cleanup.domain.duration import duration_text
+from registry_cleanup.domain.rules import CLOCK_TOLERANCE
 from registry_cleanup.kube.collecting.storage import DEFAULT_CONFIGURATIONS, Place, UnfitWorkloadError
 from registry_cleanup.kube.spec import GROUP, KIND, VERSION, ParsedPolicy
+from registry_cleanup.kube.status import parse_time
 
 Object = Mapping[str, Any]
 
@@ -20,8 +22,11 @@ Object = Mapping[str, Any]
 BEFORE, COLLECT, AFTER = "measure-before", "collect", "measure-after"
 # Where the registry deletes nothing: what was pruned long enough ago goes for good, and what is planned to the trash.
 EMPTY, PRUNE = "empty-trash", "prune-storage"
+_BEFORE_PRUNE = (EMPTY, BEFORE, COLLECT, AFTER)
 JOB_LABEL = f"{GROUP}/collection-id"
 _HOSTNAME = "kubernetes.io/hostname"
+# Its pod is made within seconds, or something refuses it; the API server's clock may differ from ours.
+_POD_WITHIN = CLOCK_TOLERANCE + timedelta(minutes=2)
 # For a day people can read its logs.
 _KEPT_SECONDS = 24 * 3600
 _OUTPUT_VOLUME, _OUTPUT_FOLDER = "registry-cleanup-output", "/registry-cleanup"
@@ -49,18 +54,31 @@ _HOPELESS = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPul
 
 
 @dataclass(frozen=True, slots=True)
+class OrderFile:
+    """A file that a Job is given.
+
+    Attributes:
+        config_map: that holds it.
+        sha256: of its bytes, in hex: others may write that ConfigMap, too.
+    """
+
+    config_map: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class StorageOrder:
     """What a Job is to do in the storage of a registry that deletes nothing.
 
     Attributes:
-        config_map: with the plan and what is in use; None where nothing is to be pruned now.
+        files: the plan, and what is in use; None where nothing is to be pruned now.
         run: that made the plan.
         window: for so long what is pruned can be put back.
         why_not: why nothing is to be pruned now.
         as_root: whether the containers run as root where the workload names no user.
     """
 
-    config_map: str | None
+    files: tuple[OrderFile, OrderFile] | None
     run: str | None
     window: timedelta
     why_not: str | None = None
@@ -143,11 +161,17 @@ def job_document(
     if order is not None and not reports:
         older = f"--older-than={duration_text(order.window)}"
         steps.insert(0, changing(EMPTY, "empty-trash", f"--policy={policy.uid}", older))
-        if order.config_map is not None:
-            volumes.append({"name": _ORDER_VOLUME, "configMap": {"name": order.config_map}})
+        if order.files is not None:
+            plan, use = order.files
+            # A pod waits for a ConfigMap that somebody deleted, and the registry stays frozen as long; a file that is
+            # not there fails at once.
+            sources = [{"configMap": {"name": each.config_map, "optional": True}} for each in order.files]
+            volumes.append({"name": _ORDER_VOLUME, "projected": {"sources": sources}})
             arguments = [
                 f"--plan={_ORDER_FOLDER}/{PLAN_KEY}",
+                f"--plan-sha256={plan.sha256}",
                 f"--in-use={_ORDER_FOLDER}/{IN_USE_KEY}",
+                f"--in-use-sha256={use.sha256}",
                 "--offline",  # it is frozen, and whoever thaws it ends the Job
                 _TERMINATION_LOG,
             ]
@@ -243,8 +267,8 @@ def _beside(workload: Object, affinity: Object | None) -> dict[str, Any]:
 # What became of it
 
 
-def job_of(body: Object, pods: Sequence[Object], mode: CollectionMode) -> Job:
-    """Return how a Job stands, by itself and its pods."""
+def job_of(body: Object, pods: Sequence[Object], mode: CollectionMode, now: datetime) -> Job:
+    """Return how a Job stands at `now`, by itself and its pods."""
     status = body.get("status") or {}
     ended = {each["type"]: each for each in status.get("conditions") or () if each["status"] == "True"}
     ending = body["metadata"].get("deletionTimestamp") is not None
@@ -253,11 +277,11 @@ def job_of(body: Object, pods: Sequence[Object], mode: CollectionMode) -> Job:
         measures = measures_of(pods, mode)
         if measures is None:
             return Job(ended=True, active=active, failure="its pod is gone, with what it measured", ending=ending)
-        return Job(ended=True, active=active, measures=measures, ending=ending)
+        return Job(ended=True, active=active, measures=measures, ending=ending, pruned=measures.pruned)
     if "Failed" in ended:
         failure = _why(body, ended["Failed"], pods)
-        return Job(ended=True, active=active, failure=failure, ending=ending)
-    return Job(ended=False, active=active, failure=_stuck(body, pods), ending=ending)
+        return Job(ended=True, active=active, failure=failure, ending=ending, pruned=_pruned_before(pods))
+    return Job(ended=False, active=active, failure=_stuck(body, pods, now), ending=ending)
 
 
 def active_pods(pods: Sequence[Object]) -> int:
@@ -291,9 +315,31 @@ def _pruned(pod: Object) -> StoragePruned | None:
         return None
     told = _told(pod, PRUNE)
     if told is None:
-        return StoragePruned(failure=f"its container {PRUNE} did not say what it did")
-    tags, manifests, stayed = (int(told.get(key, 0)) for key in ("tags", "manifests", "stayed"))
-    return StoragePruned(told.get("run"), tags, manifests, stayed, told.get("failure"))
+        return StoragePruned(failure=f"its container {PRUNE} did not say what it did", told=False)
+    stayed = int(told["stayed"]) if "stayed" in told else None
+    return StoragePruned(told.get("run"), int(told["tags"]), int(told["manifests"]), stayed, told.get("failure"))
+
+
+def _pruned_before(pods: Sequence[Object]) -> StoragePruned | None:
+    """Return what a Job pruned in the storage before it failed; None where it was not to, or nobody knows."""
+    for pod in pods:
+        if _ended(pod, PRUNE) is not None:
+            try:
+                found = _pruned(pod)
+            except (KeyError, TypeError, ValueError):
+                return None
+            return found if found is not None and found.told else None
+        codes = [ended.get("exitCode") for each in _BEFORE_PRUNE if (ended := _ended(pod, each)) is not None]
+        # After a container that failed no other begins.
+        if _has(pod, PRUNE) and any(codes):
+            return StoragePruned(stayed=None, failure="nothing was pruned in the storage: the Job failed before that")
+    return None
+
+
+def _has(pod: Object, container: str) -> bool:
+    status = pod.get("status") or {}
+    states = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    return any(each["name"] == container for each in states)
 
 
 def _told(pod: Object, container: str) -> Object | None:
@@ -317,8 +363,15 @@ def _ended(pod: Object, container: str) -> Object | None:
     return None
 
 
-def _stuck(body: Object, pods: Sequence[Object]) -> str | None:
+def _stuck(body: Object, pods: Sequence[Object], now: datetime) -> str | None:
     """Return what a Job waits for in vain: the registry must not stay frozen for that until the end of its time."""
+    created = parse_time(body["metadata"].get("creationTimestamp"))
+    if not pods and created is not None and now - created > _POD_WITHIN:
+        name, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
+        return (
+            f"the Job {name} gets no pod, since a quota or an admission policy refuses it; read: kubectl describe job "
+            f"{name} -n {namespace}"
+        )
     for pod in pods:
         status = pod.get("status") or {}
         for each in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:

@@ -52,7 +52,7 @@ def begun(
 
 def ordered(last: CollectionStatus, order: StorageOrder, deadline: datetime) -> CollectionStatus:
     """Return what is told of a collection that begins to prune in the storage, until `deadline` at most."""
-    if order.config_map is None:
+    if order.files is None:
         why = short(f"nothing is pruned in the storage: {order.why_not}", _LONGEST_FAILURE)
         storage = StoragePruningStatus(message=why)
     else:
@@ -60,6 +60,17 @@ def ordered(last: CollectionStatus, order: StorageOrder, deadline: datetime) -> 
         until = deadline + order.window if order.window else None
         storage = StoragePruningStatus(run=order.run, until=rfc3339(until), message=_UNTOLD)
     return last.model_copy(update={"storage": storage})
+
+
+def not_ordered(last: CollectionStatus, why: str) -> CollectionStatus:
+    """Return what is told where there is no Job for what was ordered."""
+    pruned = StoragePruned(stayed=None, failure=f"nothing was pruned in the storage: {why}")
+    return last.model_copy(update={"storage": _storage(pruned, last.storage)})
+
+
+def prunes(status: CollectionStatus) -> bool:
+    """Say whether a Job was ordered to prune in the storage, and has not told what came of it."""
+    return status.storage is not None and status.storage.run is not None and status.storage.message == _UNTOLD
 
 
 def waiting(last: CollectionStatus, mode: CollectionMode, message: str, until: datetime | None) -> CollectionStatus:
@@ -85,12 +96,15 @@ def stepped(
     measures: Measures | None = None,
     failure: str | None = None,
     frozen_since: datetime | None = None,
+    pruned: StoragePruned | None = None,
 ) -> CollectionStatus:
     """Return what is told of one that goes on; what was found out stays."""
     update: dict[str, object] = {"step": step, "message": short(message, _LONGEST_MESSAGE)}
     update["frozen_since"] = rfc3339(frozen_since)
     if measures is not None:
         update |= _measured(measures, last.storage)
+    elif pruned is not None and prunes(last):
+        update["storage"] = _storage(pruned, last.storage)
     if failure is not None:
         update["failure"] = short(failure, _LONGEST_FAILURE)
     return last.model_copy(update=update)
@@ -212,11 +226,11 @@ def _measured(measures: Measures, storage: StoragePruningStatus | None) -> dict[
 
 def _storage(pruned: StoragePruned, before: StoragePruningStatus | None) -> StoragePruningStatus:
     failure = short(pruned.failure, _LONGEST_FAILURE) if pruned.failure is not None else None
-    if pruned.run is None:
-        # Nobody knows what it moved before it failed; nothing was moved where it did not.
-        kept = before if pruned.failure is not None and before is not None else StoragePruningStatus()
-        return kept.model_copy(update={"tags_pruned": None if pruned.failure else 0, "message": failure})
-    moved = bool(pruned.tags or pruned.manifests)
+    if not pruned.told:
+        kept = before or StoragePruningStatus()
+        return kept.model_copy(update={"tags_pruned": None, "message": failure})
+    # Of a repository in which it was stopped nothing is counted.
+    moved = pruned.run is not None and bool(pruned.tags or pruned.manifests or pruned.failure)
     return StoragePruningStatus(
         run=pruned.run if moved else None,
         until=before.until if moved and before is not None else None,

@@ -17,13 +17,14 @@ from registry_cleanup.kube.collecting.job import (
     COLLECT,
     EMPTY,
     PRUNE,
+    OrderFile,
     StorageOrder,
     job_document,
     job_of,
 )
 from registry_cleanup.kube.collecting.storage import Place, UnfitWorkloadError
 from registry_cleanup.kube.spec import parse_policy
-from tests.support.builders import minimal_spec, resource
+from tests.support.builders import NOW, minimal_spec, resource
 
 _NAME = WorkloadName("StatefulSet", "registry")
 _PLACE = Place("registry", "storage", "/var/lib/registry", "/etc/distribution/config.yml", "registry")
@@ -132,7 +133,7 @@ def _ended(name: str, code: int, message: str = "", reason: str = "Completed") -
 def _job(kind: str, *containers: dict[str, Any], reason: str = "", mode: CollectionMode = CollectionMode.RUN) -> Job:
     condition = {"type": kind, "status": "True", "reason": reason, "message": "said so"}
     pod = {"status": {"phase": "Failed" if kind == "Failed" else "Succeeded", "containerStatuses": list(containers)}}
-    return job_of({**_BODY, "status": {"conditions": [condition]}}, [pod], mode)
+    return job_of({**_BODY, "status": {"conditions": [condition]}}, [pod], mode, NOW)
 
 
 def test_what_was_measured_before_and_after_is_read_from_its_pod() -> None:
@@ -176,7 +177,7 @@ def test_a_job_over_its_time_says_so() -> None:
 def test_a_pod_that_was_evicted_says_why() -> None:
     condition = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": ""}
     pod = {"status": {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource"}}
-    found = job_of({**_BODY, "status": {"conditions": [condition]}}, [pod], CollectionMode.RUN)
+    found = job_of({**_BODY, "status": {"conditions": [condition]}}, [pod], CollectionMode.RUN, NOW)
     assert "Evicted: The node was low on resource" in str(found.failure)
 
 
@@ -184,19 +185,29 @@ def test_a_pod_that_was_evicted_says_why() -> None:
 def test_a_container_that_cannot_start_fails_before_its_time_is_over(reason: str) -> None:
     waiting = {"name": BEFORE, "image": "operator:1", "state": {"waiting": {"reason": reason}}}
     pod = {"status": {"phase": "Pending", "initContainerStatuses": [waiting]}}
-    found = job_of(_BODY, [pod], CollectionMode.RUN)
+    found = job_of(_BODY, [pod], CollectionMode.RUN, NOW)
     assert (found.ended, found.active) == (False, 1)
     assert f"{reason}, image operator:1" in str(found.failure)
 
 
+@pytest.mark.parametrize(("seconds", "pods", "fails"), [(419, 0, False), (421, 1, False), (421, 0, True)])
+def test_a_job_that_gets_no_pod_fails_before_its_time_is_over(seconds: int, pods: int, fails: bool) -> None:
+    created = (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    body = {**_BODY, "metadata": {**_BODY["metadata"], "creationTimestamp": created}}
+    found = job_of(body, [{"status": {"phase": "Pending"}}] * pods, CollectionMode.RUN, NOW)
+    told = "kubectl describe job registry-cleanup-collect-c1 -n team" in (found.failure or "")
+    assert (told, found.ended) == (fails, False)
+
+
 def test_a_job_that_goes_on_tells_nothing() -> None:
-    assert job_of(_BODY, [{"status": {"phase": "Running"}}], CollectionMode.RUN) == Job(ended=False, active=1)
+    assert job_of(_BODY, [{"status": {"phase": "Running"}}], CollectionMode.RUN, NOW) == Job(ended=False, active=1)
 
 
 # Pruning in the storage
 
-_ORDER = StorageOrder("plan", "run-1", timedelta(0))
-_KEPT = StorageOrder("plan", "run-1", timedelta(days=5))
+_FILES = (OrderFile("plan", "a" * 64), OrderFile("use", "b" * 64))
+_ORDER = StorageOrder(_FILES, "run-1", timedelta(0))
+_KEPT = StorageOrder(_FILES, "run-1", timedelta(days=5))
 _NOTHING = StorageOrder(None, None, timedelta(days=5), "nothing is planned")
 
 
@@ -229,11 +240,15 @@ def test_the_trash_is_emptied_of_the_policy_s_own_runs_once_their_window_has_pas
 def test_what_prunes_has_the_plan_and_may_write_and_runs_as_the_registry_does() -> None:
     pod = _pod_of(_document(order=_KEPT))
     (prune,) = pod["containers"]
-    assert {"name": "registry-cleanup-plan", "configMap": {"name": "plan"}} in pod["volumes"]
+    # Of a ConfigMap each, since one holds no more than 1 MiB. Where somebody deletes one, the Job begins all the same.
+    sources = [{"configMap": {"name": name, "optional": True}} for name in ("plan", "use")]
+    assert {"name": "registry-cleanup-plan", "projected": {"sources": sources}} in pod["volumes"]
     storage, plan = prune["volumeMounts"]
     assert ("readOnly" in storage, plan["readOnly"]) == (False, True)
     files = [each.partition("=")[2] for each in prune["args"] if each.startswith(("--plan", "--in-use"))]
-    assert [file.startswith(plan["mountPath"]) for file in files] == [True, True]
+    # Whoever may write ConfigMaps could change them once the Job is made.
+    assert [files[1], files[3]] == ["a" * 64, "b" * 64]
+    assert [file.startswith(plan["mountPath"]) for file in files] == [True, False, True, False]
     assert prune["securityContext"] == {"runAsUser": 1000}
 
 
@@ -263,8 +278,8 @@ _MEASURED = (_ended(BEFORE, 0, '{"bytes": 100, "blobs": 5}'), _ended(AFTER, 0, '
     ("told", "pruned"),
     [
         ('{"run": "r", "tags": 3, "manifests": 2, "stayed": 1}', StoragePruned("r", 3, 2, 1)),
-        ('{"failure": "no"}', StoragePruned(failure="no")),
-        ("", StoragePruned(failure="its container prune-storage did not say what it did")),
+        ('{"tags": 0, "manifests": 0, "failure": "no"}', StoragePruned(stayed=None, failure="no")),
+        ("", StoragePruned(failure="its container prune-storage did not say what it did", told=False)),
     ],
 )
 def test_what_was_pruned_in_the_storage_is_read_from_its_pod(told: str, pruned: StoragePruned) -> None:
@@ -276,3 +291,25 @@ def test_a_container_that_could_not_empty_the_trash_or_prune_is_told() -> None:
     assert "its container empty-trash failed" in (_job("Failed", _ended(EMPTY, 1, "the volume is full")).failure or "")
     failed = _job("Failed", *_MEASURED, _ended(PRUNE, 137, "", "OOMKilled"))
     assert "its container prune-storage failed" in (failed.failure or "")
+
+
+_WAITS = {"name": PRUNE, "state": {"waiting": {"reason": "PodInitializing"}}}
+
+
+@pytest.mark.parametrize(
+    ("states", "known"),
+    [
+        ([_ended(EMPTY, 1), _WAITS], True),
+        ([_ended(EMPTY, 0), _ended(COLLECT, 137), _WAITS], True),
+        # A node that is lost says no more than it did: it may have begun since.
+        ([_ended(EMPTY, 0), _WAITS], False),
+        ([*_MEASURED, _ended(PRUNE, 137)], False),
+        ([_ended(EMPTY, 1)], False),
+    ],
+)
+def test_that_a_failed_job_pruned_nothing_is_said_only_where_it_cannot_have_begun_to(
+    states: list[dict[str, Any]], known: bool
+) -> None:
+    pruned = _job("Failed", *states).pruned
+    assert (pruned is not None) == known
+    assert pruned is None or (pruned.run, pruned.told) == (None, True)

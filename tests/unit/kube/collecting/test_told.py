@@ -16,7 +16,7 @@ from registry_cleanup.domain.collection import (
     WorkloadName,
 )
 from registry_cleanup.kube.collecting import told
-from registry_cleanup.kube.collecting.job import StorageOrder
+from registry_cleanup.kube.collecting.job import OrderFile, StorageOrder
 from registry_cleanup.kube.status import CollectionStatus, StoragePruningStatus, rfc3339
 from tests.support.builders import NOW
 
@@ -26,7 +26,9 @@ _DEADLINE = NOW + timedelta(hours=1)
 
 
 def _ordered(window: timedelta = _DAYS) -> CollectionStatus:
-    return told.ordered(_RUNNING, StorageOrder("plan", "run-1", window), _DEADLINE)
+    return told.ordered(
+        _RUNNING, StorageOrder((OrderFile("plan", ""), OrderFile("use", "")), "run-1", window), _DEADLINE
+    )
 
 
 def _ended(pruned: StoragePruned | None, failure: str | None = None, window: timedelta = _DAYS) -> CollectionStatus:
@@ -73,13 +75,26 @@ def test_where_nothing_was_moved_there_is_nothing_to_restore() -> None:
 
 def test_what_failed_before_it_told_may_have_moved_something() -> None:
     failure = "the volume is full"
-    done = _ended(StoragePruned(failure=failure), f"pruning in the storage failed: {failure}")
+    done = _ended(StoragePruned(failure=failure, told=False), f"pruning in the storage failed: {failure}")
     assert done.storage is not None
     assert (done.storage.run, done.storage.tags_pruned, done.storage.message) == ("run-1", None, failure)
     assert done.storage.until is not None
     assert done.phase is CollectionPhase.FAILED
     assert done.message == f"freed 1.0 KiB in 2 blobs; pruning in the storage failed: {failure}"
     assert done.bytes_freed_total == 1024
+
+
+def test_what_stopped_within_a_repository_may_have_moved_some_of_it() -> None:
+    # Only whole repositories are counted.
+    done = _ended(StoragePruned("run-1", 0, 0, 5, "the volume is full"), "pruning in the storage failed: …")
+    assert done.storage is not None
+    assert (done.storage.run, done.storage.until) == ("run-1", rfc3339(_DEADLINE + _DAYS))
+    assert (done.storage.tags_pruned, done.storage.message) == (0, "the volume is full")
+
+
+def test_what_failed_before_it_moved_anything_leaves_nothing_to_restore() -> None:
+    done = _ended(StoragePruned(stayed=None, failure="the layout is unknown"), "pruning in the storage failed: …")
+    assert done.storage == StoragePruningStatus(tags_pruned=0, manifests_pruned=0, message="the layout is unknown")
 
 
 def test_a_job_that_failed_has_not_told_what_it_pruned() -> None:

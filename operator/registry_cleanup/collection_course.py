@@ -178,13 +178,15 @@ class CollectionCourse:
                 self._restored = self._world.clock.now()
                 _log.info("the registry is restored", extra={**extra, "workload": str(collection.workload)})
                 self._told.tell("RegistryRestored", f"{collection.workload} has its mode and scale back")
-                await self._told.show(collection, Step.VERIFYING, "the registry is not up yet", frozen=False)
+                await self._told.show(collection, Step.VERIFYING, "the registry is not up yet")
             case Await(step, what):
                 if step is Step.VERIFYING and self._restored is None:
                     self._restored = self._world.clock.now()
                 verifies = step is Step.VERIFYING
                 message = what if verifies else f"waits for {what}"
-                await self._told.show(collection, step, message, frozen=marked and not verifies)
+                # Until its pods are those that take changes again, it is kept from changing, whatever its spec says.
+                frozen = marked or (verifies and self._told.status.frozen_since is not None)
+                await self._told.show(collection, step, message, frozen=frozen)
             case Finish():
                 return action
             case _:

@@ -13,7 +13,8 @@ from registry_cleanup.domain.collection import CollectionMode, CollectionRules, 
 from registry_cleanup.doors import registry_key
 from registry_cleanup.kube.api import NotThereError
 from registry_cleanup.kube.collecting.api import ROLE, CollectionAPI
-from registry_cleanup.kube.collecting.job import StorageOrder, job_document, job_of
+from registry_cleanup.kube.collecting.job import StorageOrder, job_document
+from registry_cleanup.kube.collecting.job_state import job_of
 from registry_cleanup.kube.collecting.mark import MARK_ANNOTATION, DamagedMarkError, mark_of
 from registry_cleanup.kube.collecting.sharing import intruder_of
 from registry_cleanup.kube.collecting.storage import (

@@ -16,7 +16,8 @@ from registry_cleanup.domain.collecting import Answer
 from registry_cleanup.domain.collection import Mark, WorkloadName
 from registry_cleanup.kube.api import ConflictError, RefusedError
 from registry_cleanup.kube.collecting.api import CollectionAPI
-from registry_cleanup.kube.collecting.job import AFTER, BEFORE, JOB_LABEL, active_pods, job_name
+from registry_cleanup.kube.collecting.job import AFTER, BEFORE, JOB_LABEL, job_name
+from registry_cleanup.kube.collecting.job_state import active_pods
 from registry_cleanup.kube.collecting.mark import mark_of
 from registry_cleanup.kube.collecting.workload import READ_ONLY_VARIABLE
 

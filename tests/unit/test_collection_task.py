@@ -523,6 +523,15 @@ async def test_it_waits_for_the_window_of_undo_and_says_until_when_without_keepi
     assert world.told["phase"] == "Succeeded"
 
 
+async def test_status_calls_a_registry_frozen_until_the_pods_that_take_changes_are_up() -> None:
+    world = _World(ClusterOfOne(deployment()))
+    task = await world.start()
+    await _until(task, lambda: world.told.get("step") == "Verifying")
+    assert world.told["frozenSince"]
+    await _ended(world, task)
+    assert "frozenSince" not in world.told
+
+
 async def test_it_waits_for_what_can_be_put_back_into_the_storage() -> None:
     world = _World(ClusterOfOne(deployment()))
     storage = {"run": "run-1", "until": "2026-06-15T14:00:00Z", "tagsPruned": 3}

@@ -11,7 +11,8 @@ from kubernetes.aio import client
 
 from registry_cleanup.domain.collection import Mark, WorkloadName
 from registry_cleanup.kube.api import REQUEST_LIMIT, BarredError, ForbiddenError, NotThereError, call
-from registry_cleanup.kube.collecting.job import JOB_LABEL, active_pods, job_name
+from registry_cleanup.kube.collecting.job import JOB_LABEL, job_name
+from registry_cleanup.kube.collecting.job_state import active_pods
 from registry_cleanup.kube.collecting.mark import MARKED, DamagedMarkError, mark_of
 from registry_cleanup.kube.collecting.pods import ENDED, essence_of
 from registry_cleanup.kube.raw import Kind, RawAPI

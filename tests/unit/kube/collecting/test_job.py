@@ -20,8 +20,8 @@ from registry_cleanup.kube.collecting.job import (
     OrderFile,
     StorageOrder,
     job_document,
-    job_of,
 )
+from registry_cleanup.kube.collecting.job_state import job_of
 from registry_cleanup.kube.collecting.storage import Place, UnfitWorkloadError
 from registry_cleanup.kube.spec import parse_policy
 from tests.support.builders import NOW, minimal_spec, resource
@@ -121,6 +121,15 @@ def test_a_claim_from_a_template_is_that_of_the_only_replica() -> None:
     assert volumes["storage"]["persistentVolumeClaim"] == {"claimName": "storage-registry-0"}
     with pytest.raises(UnfitWorkloadError, match="a storage of its own"):
         _document(_workload(replicas=2, claims=True))
+
+
+def test_it_fails_where_the_trash_has_anything_before_or_after_it_collects() -> None:
+    pod = _pod_of(_document())
+    before, after = pod["initContainers"][0], pod["containers"][0]
+    assert ["--unless-trash" in each["args"] for each in (before, after)] == [True, True]
+    report = _pod_of(_document(mode=CollectionMode.REPORT))
+    containers = [*report["initContainers"], *report["containers"]]
+    assert not any("--unless-trash" in each.get("args", ()) for each in containers)
 
 
 _BODY = {"metadata": {"name": "registry-cleanup-collect-c1", "namespace": "team"}}

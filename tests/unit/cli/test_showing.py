@@ -42,16 +42,19 @@ def _policy(grace: str) -> ParsedPolicy:
 
 
 def test_without_a_grace_period_a_plan_that_was_never_published_waits_for_none() -> None:
-    report, lines = as_published(_policy("0s").policy, _REPORT, _LINES)
+    report, head, lines = as_published(_policy("0s").policy, _REPORT, {"spared": 2}, _LINES)
     assert report.message == "3 of 5 tags would be pruned; and more"
     assert report.kept_by_reason == {"InUse": 1}
     assert list(lines) == [_LINES[0], _LINES[2]]
+    assert head == {"spared": 1}
+    # Of a report that an older operator wrote nobody knows.
+    assert as_published(_policy("0s").policy, _REPORT, {}, _LINES)[1] == {}
 
 
 def test_a_grace_period_that_there_is_and_that_of_a_run_that_prunes_are_told() -> None:
     for policy, plan_only in ((_policy("1h"), True), (_policy("0s"), False)):
         report = replace(_REPORT, order=replace(_REPORT.order, plan_only=plan_only))
-        assert as_published(policy.policy, report, _LINES) == (report, _LINES)
+        assert as_published(policy.policy, report, {"spared": 2}, _LINES) == (report, {"spared": 2}, _LINES)
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ async def make(asked: Asked, view: View) -> Printed:
         tell_notes(session)
         if not store.content:
             raise _no_plan(loaded, report)
-        head, *found = await asyncio.to_thread(lambda: list(read_report(store.content)))
-        report, lines = as_published(loaded.policy.policy, report, found)
+        first, *others = await asyncio.to_thread(lambda: list(read_report(store.content)))
+        report, head, lines = as_published(loaded.policy.policy, report, first, others)
         difference = None
         if asked.differs:
             baseline = await _baseline(session, loaded, status, published)

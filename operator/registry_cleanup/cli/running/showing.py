@@ -48,8 +48,7 @@ class Shown:
     def of(cls, policy: ParsedPolicy, where: str, report: RunReport, content: bytes) -> Shown:
         """Return the report of a run, of which `content` are the lines, where a plan came about."""
         head, *lines = list(read_report(content)) if content and report.plan is not None else [{}]
-        told, left = as_published(policy.policy, report, lines)
-        return cls(policy, where, told, head, left)
+        return cls(policy, where, *as_published(policy.policy, report, head, lines))
 
     def printed(self, kind: str, what: Show) -> Printed:
         """Return it as the output of all commands takes it."""

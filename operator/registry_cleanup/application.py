@@ -238,11 +238,11 @@ class Application:
 
     async def storage_order(self, policy: ParsedPolicy, status: PolicyStatus) -> StorageOrder:
         """Return what a collection of `policy` does in the storage besides; raise `APIError`."""
-        maps = OwnedConfigMaps(self.api, policy.namespace, policy.name, policy.uid, self.settings.service_account)
         workloads = self._looks.for_policy(policy.policy.in_use, policy.namespace)
-        return await StorageOrders(self._plans(policy), maps, workloads, self.clock, self._on_openshift).order(
-            policy, status
+        orders = StorageOrders(
+            self._plans(policy), self._config_maps(policy), workloads, self.clock, self._on_openshift
         )
+        return await orders.order(policy, status)
 
     async def _on_openshift(self) -> bool:
         """Say whether this cluster gives each namespace users of its own; raise `APIError`."""
@@ -290,8 +290,10 @@ class Application:
         )
 
     def _copies(self, policy: ParsedPolicy) -> ConfigMapCopies:
-        maps = OwnedConfigMaps(self.api, policy.namespace, policy.name, policy.uid, self.settings.service_account)
-        return ConfigMapCopies(maps, policy.uid)
+        return ConfigMapCopies(self._config_maps(policy), policy.uid)
+
+    def _config_maps(self, policy: ParsedPolicy) -> OwnedConfigMaps:
+        return OwnedConfigMaps(self.api, policy.namespace, policy.name, policy.uid, self.settings.service_account)
 
     def rivals_changed(self) -> None:
         """Take note that a policy begins to prune, does so otherwise, or ends."""

@@ -16,7 +16,7 @@ from tests.support.spaces import SHELL, Space, claim, pod, shell_pod, waiting_re
 _SLEEP = "exec sleep 1000"
 _POLITE = "trap 'echo bye; exit 0' TERM; while true; do sleep 0.1; done"
 # In the container, whose /tmp is its own.
-_READY, _END = "/tmp/ready", "/tmp/end"  # noqa: S108
+_READY, _END = "/tmp/ready", "/tmp/end"  # noqa: S108 - nobody shares it
 
 
 def _status(place: Space, name: str = "one") -> dict[str, Any]:

@@ -57,7 +57,11 @@ def _keeping(place: Space, folder: Path, version: Version = "3", *, filled: bool
         yield registry
 
 
-def _spec(registry: Hosted, collection: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
+def _spec(
+    registry: Hosted,
+    collection: dict[str, Any] | None = None,
+    **changes: Any,  # noqa: ANN401 - values of any field
+) -> dict[str, Any]:
     return collecting_spec(registry, {"pruneStorage": True, **(collection or {})}, **changes)
 
 

@@ -332,29 +332,20 @@ async def test_a_collection_that_is_not_wanted_any_more_ends_with_the_registry_r
         assert world.cluster.collected == 0
 
 
-async def test_what_is_requested_of_a_suspended_policy_is_said_to_wait() -> None:
-    world = _World(ClusterOfOne(deployment()), _body(suspend=True))
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"suspend": True}, "begins once spec.suspend is false"),
+        ({"garbageCollection": {"mode": "None"}}, "begins once spec.garbageCollection.mode is Report or Run"),
+    ],
+)
+async def test_what_is_requested_of_a_policy_that_collects_nothing_now_is_said_to_wait(
+    spec: Mapping[str, Any], words: str
+) -> None:
+    world = _World(ClusterOfOne(deployment()), _body(**spec))
     task = await world.start()
     await _until(task, lambda: world.told.get("phase") == "Waiting")
-    assert "begins once spec.suspend is false" in world.told["message"]
-    assert world.standing is not None
-    body = copy.deepcopy(dict(world.standing.body))
-    del body["metadata"]["annotations"]
-    world.standing.body = body
-    task.observe()
-    await _until(task, lambda: "phase" not in world.told)
-    task.stop()
-    await task.task
-    assert world.events == []
-
-
-async def test_what_is_requested_where_nothing_is_to_be_collected_is_said_to_wait() -> None:
-    body = _body()
-    body["spec"]["garbageCollection"] = {"mode": "None"}
-    world = _World(ClusterOfOne(deployment()), body)
-    task = await world.start()
-    await _until(task, lambda: world.told.get("phase") == "Waiting")
-    assert "begins once spec.garbageCollection.mode is Report or Run" in world.told["message"]
+    assert words in world.told["message"]
     assert world.standing is not None
     body = copy.deepcopy(dict(world.standing.body))
     del body["metadata"]["annotations"]

@@ -93,7 +93,13 @@ class _Cluster:
         if last is not None and last.report_ref is None and content is not None:
             told = ReportRef(name="r", key="k", sha256=self.sha256 or hashlib.sha256(content).hexdigest())
             status = status.model_copy(update={"last_run": last.model_copy(update={"report_ref": told})})
-        orders = StorageOrders(self, self, self, HandClock(NOW), self.on_openshift)  # type: ignore[arg-type]
+        orders = StorageOrders(
+            self,  # type: ignore[arg-type]  # as much of the three as orders ask for
+            self,  # type: ignore[arg-type]
+            self,
+            HandClock(NOW),
+            self.on_openshift,
+        )
         return await orders.order(self.policy, status)
 
 

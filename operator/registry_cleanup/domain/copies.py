@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from registry_cleanup.domain.clocks import CLOCK_TOLERANCE
 from registry_cleanup.domain.reference import Digest, parse_digest, referrer_subject, subject_key
 
 COPY_TOO_LARGE = "CopyTooLarge"
@@ -21,8 +22,6 @@ COPY_TOO_LARGE = "CopyTooLarge"
 
 _POLICY_CHARACTERS = 8
 _NAME = re.compile(rf"copies\.([A-Za-z0-9-]{{1,64}})\.([1-9][0-9]{{0,8}})\.([0-9a-f]{{{_POLICY_CHARACTERS}}})")
-# As everywhere between two clocks (design, 4).
-_MOST_SKEW = timedelta(minutes=5)
 _RUN_TIME = re.compile("([0-9]{8}-[0-9]{6})-")
 # RFC 6838, "Naming Requirements".
 _MEDIA_TYPE = re.compile("[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
@@ -262,7 +261,7 @@ def kept_until(run: str, kept_for: timedelta) -> datetime | None:
 def is_of_the_future(run: str, now: datetime) -> bool:
     """Say whether no run can have this ID yet: whoever may push where copies are can name anything like copies."""
     began = run_time(run)
-    return began is not None and began - now > _MOST_SKEW
+    return began is not None and began - now > CLOCK_TOLERANCE
 
 
 def expired(runs: Iterable[str], kept_for: timedelta, now: datetime) -> list[str]:

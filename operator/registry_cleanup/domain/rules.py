@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, TypeAlias
 
+from registry_cleanup.domain.clocks import CLOCK_TOLERANCE
 from registry_cleanup.domain.in_use import ALL_TAGS, NOTHING_IN_USE, InUse, User
 from registry_cleanup.domain.inventory import Format, Inventory, Manifest
 from registry_cleanup.domain.order import OrderBy, Version, parse_version
@@ -22,8 +23,6 @@ from registry_cleanup.domain.verdict import KeepReason, PruneReason, Verdict
 # The day Docker was shown to the public: no image is older, so an older date is a build tool's placeholder
 # (1970 from bazel and ko, 1980 from buildpacks, year 1 from Jib).
 EARLIEST_DATE = datetime(2013, 3, 20, tzinfo=UTC)
-# Clocks differ by so much without anything being wrong.
-CLOCK_TOLERANCE = timedelta(minutes=5)
 
 Position: TypeAlias = Any
 """Where a tag or image stands: a date, or a version; those of one rule can be compared with each other."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from registry_cleanup.domain.clocks import CLOCK_TOLERANCE
 from registry_cleanup.domain.copies import CopiesHeld
 from registry_cleanup.domain.deletion import DeletionSupport
 from registry_cleanup.domain.guards import Go
 from registry_cleanup.domain.reference import Digest
-from registry_cleanup.domain.rules import CLOCK_TOLERANCE
 
 
 class Trigger(StrEnum):

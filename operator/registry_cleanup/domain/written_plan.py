@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from registry_cleanup.domain.clocks import CLOCK_TOLERANCE
 from registry_cleanup.domain.closure import DeletionUnit
 from registry_cleanup.domain.duration import duration_text
 from registry_cleanup.domain.reference import Digest, is_repository, is_tag, parse_digest
 from registry_cleanup.domain.report import SPARING
-
-# As everywhere between two clocks (design, 4).
-_MOST_SKEW = timedelta(minutes=5)
 
 
 class UnreadablePlanError(ValueError):
@@ -104,7 +102,7 @@ def objection(
     """
     if registry is not None and registry != plan.registry:
         return f"the plan is of registry {plan.registry}, not of {registry}"
-    if plan.generated_at - now > _MOST_SKEW:
+    if plan.generated_at - now > CLOCK_TOLERANCE:
         return f"the plan was made in the future ({plan.generated_at.isoformat()}): one of two clocks is wrong"
     if now - plan.generated_at > most_age:
         return (

@@ -34,19 +34,23 @@ class Source:
     sha256: str | None = None
 
     def read(self) -> bytes:
-        """Return what is in it; raise `OSError`, or `CommandError` where it is another file than was meant."""
+        """Return what is in it, unpacked.
+
+        Raises:
+            CommandError: it is another file than was meant.
+            OSError, EOFError, zlib.error: it cannot be read, or unpacked.
+        """
         content = sys.stdin.buffer.read() if str(self.file) == "-" else self.file.read_bytes()
         if self.sha256 not in (None, hashlib.sha256(content).hexdigest()):
             raise CommandError(f"{self.file} is not the file whose SHA-256 is {self.sha256}", Exit.USAGE)
-        return content
+        return gzip.decompress(content) if content.startswith(_GZIP) else content
 
 
 def read_plan(source: Source) -> WrittenPlan:
     """Return the plan in a file; raise `CommandError` where it holds no whole one."""
     file = source.file
     try:
-        content = source.read()
-        return _plan(gzip.decompress(content) if content.startswith(_GZIP) else content)
+        return _plan(source.read())
     except OSError as error:  # of gzip, too
         raise CommandError(f"the plan in {file} cannot be read: {error.strerror or error}", Exit.USAGE) from error
     except UnreadablePlanError as error:
@@ -60,8 +64,7 @@ def read_in_use(source: Source) -> InUse:
     """Return what a file of the operator's says is in use; raise `CommandError` where it does not."""
     file = source.file
     try:
-        content = source.read()
-        return read_use(gzip.decompress(content) if content.startswith(_GZIP) else content)
+        return read_use(source.read())
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror or error}", Exit.USAGE) from error
     except (UnreadableUseError, EOFError, zlib.error) as error:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from registry_cleanup.domain.clocks import CLOCK_TOLERANCE
 from registry_cleanup.domain.collecting import Job
 from registry_cleanup.domain.collection import CollectionMode, Measures, StoragePruned
-from registry_cleanup.domain.rules import CLOCK_TOLERANCE
 from registry_cleanup.kube.collecting.job import AFTER, BEFORE, COLLECT, EMPTY, PRUNE
 from registry_cleanup.kube.status import parse_time
 
@@ -86,15 +86,15 @@ def _pruned_before(pods: Sequence[Object]) -> StoragePruned | None:
             return found if found is not None and found.told else None
         codes = [ended.get("exitCode") for each in _BEFORE_PRUNE if (ended := _ended(pod, each)) is not None]
         # After a container that failed no other begins.
-        if _has(pod, PRUNE) and any(codes):
+        if any(codes) and any(each["name"] == PRUNE for each in _containers(pod)):
             return StoragePruned(stayed=None, failure="nothing was pruned in the storage: the Job failed before that")
     return None
 
 
-def _has(pod: Object, container: str) -> bool:
+def _containers(pod: Object) -> list[Object]:
+    """Return how the containers of a pod stand, in the order in which they run."""
     status = pod.get("status") or {}
-    states = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    return any(each["name"] == container for each in states)
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
 
 def _told(pod: Object, container: str) -> Object | None:
@@ -110,8 +110,7 @@ def _told(pod: Object, container: str) -> Object | None:
 
 
 def _ended(pod: Object, container: str) -> Object | None:
-    status = pod.get("status") or {}
-    for each in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+    for each in _containers(pod):
         if each["name"] == container:
             found: Object | None = (each.get("state") or {}).get("terminated")
             return found
@@ -128,8 +127,7 @@ def _stuck(body: Object, pods: Sequence[Object], now: datetime) -> str | None:
             f"{name} -n {namespace}"
         )
     for pod in pods:
-        status = pod.get("status") or {}
-        for each in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        for each in _containers(pod):
             reason = ((each.get("state") or {}).get("waiting") or {}).get("reason")
             if reason in _HOPELESS:
                 name = body["metadata"]["name"]
@@ -147,7 +145,7 @@ def _why(body: Object, condition: Object, pods: Sequence[Object]) -> str:
         if status.get("reason"):
             message = " ".join(str(status.get("message") or "").split())
             return f"the pod of the Job {name} failed: {status['reason']}: {message}"[:_LONGEST_SAID]
-        for container in (EMPTY, BEFORE, COLLECT, AFTER, PRUNE):
+        for container in (*_BEFORE_PRUNE, PRUNE):
             ended = _ended(pod, container)
             if ended is None or ended.get("exitCode") == 0:
                 continue
